@@ -1,0 +1,79 @@
+// Gradient of token_logprob with respect to the logits, which it may overwrite.
+//   gradient[t, j] = upstream[t] * ((j == targets[t]) - p[j]) * inverse_temperature
+//   p[j]           = exp(logits[t, j] * inverse_temperature - logsumexp[t])
+//   0 where suppressed[j] > 0, and for the whole row if its target is suppressed or not in 0..V
+// Shapes: logits, gradient [T, V], targets, logsumexp, upstream [T], suppressed [V] (unread unless SUPPRESS).
+// With IN_PLACE the logits are read from `gradient` and binding 0 is not accessed.
+// One workgroup = WORDS words of one row; one invocation = every WORKGROUP-th of them.
+// Needs shared: index, words_of_one or (if V is a multiple of four) words_of_four.
+
+const WORKGROUP: u32 = 256u;
+const WORDS: u32 = 2048u;
+const SUPPRESS: bool = false;
+const IN_PLACE: bool = false;
+
+struct Params {
+    rows: u32,
+    vocabulary: u32,
+    inverse_temperature: f32,
+}
+
+@group(0) @binding(0) var<storage, read_write> logits: array<Word>;
+@group(0) @binding(1) var<storage, read_write> targets: array<i32>;
+@group(0) @binding(2) var<storage, read_write> suppressed: array<Word>;
+@group(0) @binding(3) var<storage, read_write> logsumexp: array<f32>;
+@group(0) @binding(4) var<storage, read_write> upstream: array<f32>;
+@group(0) @binding(5) var<storage, read_write> gradient: array<Word>;
+@group(0) @binding(6) var<storage, read> params: Params;
+
+fn is_suppressed(word: u32) -> vec4<bool> {
+    if (SUPPRESS) {
+        return unpack(suppressed[word]) > vec4<f32>(0.0);
+    }
+    return vec4<bool>(false);
+}
+
+fn scaled_logits(index: u32) -> vec4<f32> {
+    if (IN_PLACE) {
+        return unpack(gradient[index]) * params.inverse_temperature;
+    }
+    return unpack(logits[index]) * params.inverse_temperature;
+}
+
+// upstream[t] / temperature, or 0 for a row without a usable target.
+fn row_factor(row: u32, target_column: u32) -> f32 {
+    if (target_column >= params.vocabulary) {
+        return 0.0;
+    }
+    if (is_suppressed(target_column / WIDTH)[target_column % WIDTH]) {
+        return 0.0;
+    }
+    return upstream[row] * params.inverse_temperature;
+}
+
+@compute @workgroup_size(256, 1, 1)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let words = params.vocabulary / WIDTH;
+    let parts = (words + WORDS - 1u) / WORDS;
+    let row = flat_group(group, groups) / parts;
+    if (row >= params.rows) {
+        return;
+    }
+    let first = (flat_group(group, groups) % parts) * WORDS;
+    let end = min(first + WORDS, words);
+    // A negative target becomes a column far past the end.
+    let target_column = u32(targets[row]);
+    let factor = row_factor(row, target_column);
+    let normaliser = logsumexp[row];
+    for (var word = first + lane; word < end; word += WORKGROUP) {
+        let columns = vec4<u32>(word * WIDTH) + vec4<u32>(0u, 1u, 2u, 3u);
+        let hit = select(vec4<f32>(0.0), vec4<f32>(1.0), columns == vec4<u32>(target_column));
+        let index = row * words + word;
+        let values = factor * (hit - exp(scaled_logits(index) - normaliser));
+        gradient[index] = pack(select(values, vec4<f32>(0.0), is_suppressed(word)));
+    }
+}

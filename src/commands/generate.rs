@@ -1,0 +1,114 @@
+//! `generate`: completions of one prompt, or of the rows of a file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::rows::{self, Outcome};
+use crate::cli::GenerateArguments;
+use crate::config::DeviceChoice;
+use crate::generator::{Generate, SamplingParameters};
+use crate::metrics::Progress;
+use crate::model::Qwen2Vl;
+use crate::model::config::ModelConfig;
+use crate::model::weights::Weights;
+use crate::prompt::{PromptEncoder, PromptOptions};
+use crate::record::{ContentPart, ImageSource, Message, Prompt};
+use crate::setup;
+
+/// Prompts decoded at a time.
+const ROWS_AT_ONCE: usize = 16;
+
+/// A model folder ready to write.
+struct Session {
+    encoder: PromptEncoder,
+    model: Qwen2Vl,
+    parameters: SamplingParameters,
+}
+
+/// `vision-ekipl generate`.
+pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
+    let session = Session::open(arguments)?;
+    match (&arguments.input, &arguments.output) {
+        (Some(input), Some(output)) => session.complete_rows(input, output),
+        _ => session.complete_prompt(arguments),
+    }
+}
+
+impl Session {
+    fn open(arguments: &GenerateArguments) -> Result<Self> {
+        let choice = DeviceChoice::from_name(&arguments.device.device).expect("the command line allows no other word");
+        let open = setup::open_device(choice)?;
+        let folder = &arguments.model;
+        let config = ModelConfig::open(folder)?;
+        let context = config.text.max_position_embeddings.saturating_sub(arguments.max_new_tokens);
+        let options = PromptOptions { context_length: Some(context), ..PromptOptions::default() };
+        let encoder = PromptEncoder::open(folder, &options)?;
+        let weights = Weights::load(folder, &open.device, open.max_buffer_bytes)?;
+        let model = Qwen2Vl::new(&config, &weights, &folder.display().to_string(), &open.device)?;
+        let suppressed = arguments.suppress_vision_tokens.then(|| encoder.suppressed_tokens(config.text.vocab_size).into());
+        let parameters = SamplingParameters {
+            temperature: arguments.temperature,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            max_new_tokens: arguments.max_new_tokens,
+            logprob_temperature: 1.0,
+            end_tokens: encoder.special().end_tokens.clone(),
+            suppressed,
+            seed: arguments.seed,
+        };
+        Ok(Self { encoder, model, parameters })
+    }
+
+    fn complete(&self, prompts: &[Arc<Prompt>]) -> Result<Vec<Outcome>> {
+        let groups = self.model.generate(prompts, 1, &self.parameters)?;
+        let outcome = |(prompt, group): (&Arc<Prompt>, Vec<crate::generator::Sampled>)| {
+            let sampled = group.into_iter().next().expect("one completion was asked for");
+            Outcome {
+                id: prompt.id.clone(),
+                prompt_ids: prompt.input_ids.clone(),
+                text: self.encoder.decode(&sampled.token_ids, true),
+                completion_ids: sampled.token_ids,
+                logprobs: sampled.logprobs,
+                entropies: None,
+                finish_reason: Some(sampled.finish),
+            }
+        };
+        Ok(prompts.iter().zip(groups).map(outcome).collect())
+    }
+
+    fn complete_prompt(&self, arguments: &GenerateArguments) -> Result<()> {
+        let mut content: Vec<ContentPart> = arguments.image.iter().map(|_| ContentPart::Image).collect();
+        content.push(ContentPart::Text { text: arguments.prompt.clone().unwrap_or_default() });
+        let messages = [Message { role: "user".to_owned(), content }];
+        let images: Vec<ImageSource> = arguments.image.iter().cloned().map(ImageSource::Path).collect();
+        let prompt = Arc::new(self.encoder.encode_conversation("prompt", &messages, &images)?);
+        let outcome = self.complete(&[prompt])?.remove(0);
+        if arguments.json {
+            println!("{}", serde_json::to_string(&outcome)?);
+        } else {
+            println!("{}", outcome.text);
+        }
+        Ok(())
+    }
+
+    fn complete_rows(&self, input: &Path, output: &Path) -> Result<()> {
+        let folder = input.parent().unwrap_or(Path::new("."));
+        let rows = rows::read(input)?;
+        let mut progress = Progress::start("generate", rows.len() as u64, 0);
+        let mut outcomes = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(ROWS_AT_ONCE) {
+            let mut prompts = Vec::with_capacity(rows.len());
+            for row in rows {
+                let (messages, images) = row.conversation(folder);
+                prompts.push(Arc::new(self.encoder.encode_conversation(&row.id(), &messages, &images)?));
+            }
+            outcomes.extend(self.complete(&prompts)?);
+            rows.iter().for_each(|_| progress.advance(""));
+        }
+        progress.finish();
+        rows::write(output, &outcomes)
+    }
+}

@@ -1,0 +1,31 @@
+//! One file per subcommand: flags in, stages called, results on standard output.
+
+mod data;
+mod demo;
+mod doctor;
+mod eval;
+mod generate;
+mod rows;
+mod score;
+mod train;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command, DataFamily};
+
+/// Runs the command that was given.
+///
+/// # Errors
+/// What went wrong, with the remedy.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Train(arguments) => train::train(&arguments),
+        Command::Sft(arguments) => train::sft(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments),
+        Command::Data { family: DataFamily::Counting(arguments) } => data::counting(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+    }
+}

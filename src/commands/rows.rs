@@ -1,0 +1,117 @@
+//! Rows of `generate` and `score`: `{"id", "messages", "images": [paths beside the file], "completion" | "completion_ids"}`.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::record::{ContentPart, ImageSource, Message};
+
+/// A row as it is written.
+#[derive(Debug, Deserialize)]
+pub(super) struct Row {
+    /// Its name in the result.
+    id: Value,
+    messages: Vec<RawMessage>,
+    #[serde(default)]
+    images: Vec<String>,
+    /// Text to score.
+    pub completion: Option<String>,
+    /// Tokens to score.
+    pub completion_ids: Option<Vec<u32>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawMessage {
+    role: String,
+    content: RawContent,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum RawContent {
+    Text(String),
+    Parts(Vec<RawPart>),
+}
+
+/// A part may carry its own copy of the picture's name; the list of the row counts.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum RawPart {
+    Image {},
+    Text { text: String },
+}
+
+/// The result of one row.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    /// The row's.
+    pub id: String,
+    /// Image tokens expanded.
+    pub prompt_ids: Vec<u32>,
+    /// End token included.
+    pub completion_ids: Vec<u32>,
+    /// Special tokens left out.
+    pub text: String,
+    /// One per completion token.
+    pub logprobs: Vec<f32>,
+    /// One per completion token; `score` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entropies: Option<Vec<f32>>,
+    /// `stop` or `length`; `generate` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<crate::record::FinishReason>,
+}
+
+impl Row {
+    /// Its id as text.
+    pub fn id(&self) -> String {
+        self.id.as_str().map_or_else(|| self.id.to_string(), str::to_owned)
+    }
+
+    /// The conversation, and the pictures beside `folder`.
+    pub fn conversation(&self, folder: &Path) -> (Vec<Message>, Vec<ImageSource>) {
+        let part = |part: &RawPart| match part {
+            RawPart::Image {} => ContentPart::Image,
+            RawPart::Text { text } => ContentPart::Text { text: text.clone() },
+        };
+        let message = |message: &RawMessage| Message {
+            role: message.role.clone(),
+            content: match &message.content {
+                RawContent::Text(text) => vec![ContentPart::Text { text: text.clone() }],
+                RawContent::Parts(parts) => parts.iter().map(part).collect(),
+            },
+        };
+        let images = self.images.iter().map(|image| ImageSource::Path(folder.join(image))).collect();
+        (self.messages.iter().map(message).collect(), images)
+    }
+}
+
+/// Reads all rows; a broken line is named.
+pub(super) fn read(path: &Path) -> Result<Vec<Row>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read\nhint: check --input", path.display()))?;
+    let mut rows = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let row: Row = serde_json::from_str(line).with_context(|| {
+            format!("{}:{}: not a row\nhint: expected {{\"id\", \"messages\", \"images\", ...}}", path.display(), index + 1)
+        })?;
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        bail!("{}: no rows\nhint: check --input", path.display());
+    }
+    Ok(rows)
+}
+
+/// Writes one JSON line per result.
+pub(super) fn write(path: &Path, outcomes: &[Outcome]) -> Result<()> {
+    let mut text = Vec::new();
+    for outcome in outcomes {
+        serde_json::to_writer(&mut text, outcome)?;
+        text.push(b'\n');
+    }
+    let mut file = std::fs::File::create(path).with_context(|| format!("{}: cannot be written\nhint: check --output", path.display()))?;
+    Ok(file.write_all(&text)?)
+}

@@ -1,0 +1,107 @@
+//! `score`: log-probability and entropy of each token of given completions.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+use super::rows::{self, Outcome, Row};
+use crate::cli::ScoreArguments;
+use crate::config::DeviceChoice;
+use crate::kernels::PolicyLossOptions;
+use crate::learner::LearnerOptions;
+use crate::metrics::Progress;
+use crate::model::config::ModelConfig;
+use crate::optimizer::adamw::AdamWOptions;
+use crate::prompt::{PromptEncoder, PromptOptions};
+use crate::record::{Source, TokenBatch, TokenRow};
+use crate::setup;
+
+/// `vision-ekipl score`.
+pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
+    let choice = DeviceChoice::from_name(&arguments.device.device).expect("the command line allows no other word");
+    let open = setup::open_device(choice)?;
+    let folder = &arguments.model;
+    let config = ModelConfig::open(folder)?;
+    let options = PromptOptions { context_length: Some(config.text.max_position_embeddings), ..PromptOptions::default() };
+    let encoder = PromptEncoder::open(folder, &options)?;
+    let suppressed = arguments.suppress_vision_tokens.then(|| encoder.suppressed_tokens(config.text.vocab_size));
+    let vocabulary = config.text.vocab_size;
+    let learner = setup::load_learner(folder, scoring(arguments.temperature, suppressed), &open)?;
+    let base = arguments.input.parent().unwrap_or(Path::new("."));
+    let rows = rows::read(&arguments.input)?;
+    let mut progress = Progress::start("score", rows.len() as u64, 0);
+    let mut outcomes = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (messages, images) = row.conversation(base);
+        let prompt = Arc::new(encoder.encode_conversation(&row.id(), &messages, &images)?);
+        let completion_ids = completion(row, &encoder, vocabulary)?;
+        let batch = TokenBatch { prompts: vec![Arc::clone(&prompt)], rows: vec![token_row(completion_ids.clone())] };
+        let (mut logprobs, mut entropies) = learner.logprobs_and_entropies(&batch)?;
+        outcomes.push(Outcome {
+            id: row.id(),
+            prompt_ids: prompt.input_ids.clone(),
+            text: encoder.decode(&completion_ids, true),
+            completion_ids,
+            logprobs: logprobs.remove(0),
+            entropies: Some(entropies.remove(0)),
+            finish_reason: None,
+        });
+        progress.advance("");
+    }
+    progress.finish();
+    rows::write(&arguments.output, &outcomes)
+}
+
+/// The given ids, or the tokens of the given text with an end token.
+fn completion(row: &Row, encoder: &PromptEncoder, vocabulary: usize) -> Result<Vec<u32>> {
+    let ids = match (&row.completion_ids, &row.completion) {
+        (Some(ids), _) => ids.clone(),
+        (None, Some(text)) => {
+            let mut ids = encoder.encode_completion(text);
+            ids.push(encoder.special().end_tokens[0]);
+            ids
+        }
+        (None, None) => bail!("row `{}` has neither `completion` nor `completion_ids`\nhint: add one of them", row.id()),
+    };
+    if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
+        bail!("row `{}`: token {id} is outside the vocabulary of {vocabulary}\nhint: the ids belong to another model", row.id());
+    }
+    if ids.is_empty() {
+        bail!("row `{}`: `completion_ids` is empty\nhint: give at least one token", row.id());
+    }
+    Ok(ids)
+}
+
+fn token_row(token_ids: Vec<u32>) -> TokenRow {
+    TokenRow {
+        prompt: 0,
+        source: Source::Policy,
+        mask: vec![1.0; token_ids.len()],
+        advantages: vec![0.0; token_ids.len()],
+        token_ids,
+        kl_weight: 0.0,
+        old_logprobs: None,
+        reference_logprobs: None,
+        sampling_logprobs: None,
+    }
+}
+
+/// A learner that only reads: nothing of the optimizer is used.
+fn scoring(temperature: f32, suppressed: Option<Vec<bool>>) -> LearnerOptions {
+    LearnerOptions {
+        loss: PolicyLossOptions {
+            epsilon_low: 0.2,
+            epsilon_high: 0.2,
+            delta: None,
+            beta: 0.0,
+            sequence_level: false,
+            bias_corrected_kl: false,
+        },
+        adamw: AdamWOptions { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decay_everything: false },
+        max_grad_norm: 0.0,
+        logprob_temperature: temperature,
+        suppressed,
+        freeze_vision_modules: true,
+    }
+}

@@ -1,0 +1,101 @@
+//! `train` and `sft`: resolve the configuration, then run it or say what it would take.
+
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result};
+
+use crate::cli::TrainArguments;
+use crate::config::{self, Purpose, Run};
+use crate::model::config::ModelConfig;
+use crate::trainer::STOP;
+use crate::{setup, sft, train};
+
+/// `vision-ekipl train`.
+pub(super) fn train(arguments: &TrainArguments) -> Result<()> {
+    let run = load(arguments, Purpose::Train)?;
+    if arguments.dry_run {
+        return dry_run(&run, Purpose::Train);
+    }
+    catch_interrupts()?;
+    let folder = train::train(run)?;
+    println!("{}", folder.display());
+    Ok(())
+}
+
+/// `vision-ekipl sft`.
+pub(super) fn sft(arguments: &TrainArguments) -> Result<()> {
+    let run = load(arguments, Purpose::Sft)?;
+    if arguments.dry_run {
+        return dry_run(&run, Purpose::Sft);
+    }
+    catch_interrupts()?;
+    let folder = sft::fine_tune(run)?;
+    println!("{}", folder.display());
+    Ok(())
+}
+
+fn load(arguments: &TrainArguments, purpose: Purpose) -> Result<Run> {
+    let run = config::load(purpose, &arguments.config, &arguments.keys.flags)?;
+    run.notes.iter().for_each(|note| log::info!("{note}"));
+    Ok(run)
+}
+
+/// The first Ctrl-C saves and ends; a second one ends at once.
+pub(super) fn catch_interrupts() -> Result<()> {
+    let handler = || {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        log::warn!("stopping after this step, with a checkpoint; press Ctrl-C again to stop at once");
+    };
+    ctrlc::set_handler(handler).context("Ctrl-C cannot be caught")
+}
+
+/// Prints the resolved configuration, the steps, and an estimate of the device memory.
+fn dry_run(run: &Run, purpose: Purpose) -> Result<()> {
+    let start = &run.model.model_name_or_path;
+    let config = ModelConfig::open(start)?;
+    let encoder = setup::open_encoder(run, start, config.text.max_position_embeddings)?;
+    let file = setup::data_file(&run.data.dataset_name, &run.data.dataset_train_split)?;
+    let dataset = setup::load_dataset(run, &file, &encoder, None)?;
+    let rows = dataset.examples.len();
+    let steps = if purpose == Purpose::Sft { run.sft_steps(rows)? } else { run.steps(rows)? };
+    let sample = setup::encode_all(&encoder, &dataset.examples[..rows.min(64)])?;
+    let longest = sample.iter().map(|prompt| prompt.input_ids.len()).max().unwrap_or(0);
+    println!("{}", run.to_yaml().trim_end());
+    println!("\n# {rows} rows ({} rejected), {steps} optimizer steps, prompts of up to {longest} tokens", dataset.rejected.len());
+    for (what, bytes) in memory(run, &config, longest, purpose) {
+        println!("# {:>9.1} MB  {what}", bytes as f64 / 1e6);
+    }
+    Ok(())
+}
+
+/// Device memory by part, in bytes: what is certain (weights, gradients, moments) and what follows from the shapes.
+fn memory(run: &Run, config: &ModelConfig, prompt: usize, purpose: Purpose) -> Vec<(&'static str, u64)> {
+    let parameters = config.parameter_count() as u64 * 4;
+    let text = &config.text;
+    let rows = run.batch.per_device_train_batch_size as u64;
+    let completion = run.sampling.max_completion_length as u64;
+    let own = if purpose == Purpose::Sft { 1 } else { run.group.num_generations as u64 };
+    let tokens = rows * completion + rows.div_ceil(own) * prompt as u64;
+    // Per token and layer autodiff keeps about 12 values of the hidden width, 4 of the MLP's, and the attention scores.
+    let scores = text.num_attention_heads as u64 * (prompt as u64 + completion) * 3;
+    let per_token = text.num_hidden_layers as u64 * (12 * text.hidden_size as u64 + 4 * text.intermediate_size as u64 + scores);
+    let cache = run.completions_per_generation() as u64 * completion * text.num_hidden_layers as u64 * 2
+        * (text.num_key_value_heads * text.head_dim) as u64 * 4;
+    let mut parts = vec![
+        ("weights", parameters),
+        ("gradients", parameters),
+        ("AdamW moments", 2 * parameters),
+        ("activations of one micro-batch (estimate)", tokens * per_token * 4),
+        ("logits of one chunk", crate::kernels::LOGITS_CHUNK_BYTES as u64),
+    ];
+    if purpose == Purpose::Train {
+        parts.push(("keys and values of the rollouts", cache));
+        if run.loss.beta > 0.0 {
+            parts.push(("reference model", parameters));
+        }
+    }
+    parts.push(("total", parts.iter().map(|(_, bytes)| bytes).sum()));
+    parts
+}

@@ -1,0 +1,201 @@
+//! What a configuration key is, and the table of all of them.
+//!
+//! The sections under `sections/` declare each key once, as a field: its documentation, type, reader and default are the
+//! source of parsing, flags, `--help`, defaults and of the fields of [`Run`](super::Run). Knows nothing of files or flags.
+
+use serde_json::{Map, Value};
+
+use super::error::Fault;
+use super::value::Kind;
+use super::{aliases, foreign, sections};
+
+/// One key of the configuration.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Its name in YAML; the flag is `--name`.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// The default as YAML text; [`REQUIRED`] where there is none.
+    pub default: &'static str,
+    /// One line of documentation.
+    pub doc: &'static str,
+}
+
+/// Stands in [`Key::default`] for a key that must be given.
+pub(crate) const REQUIRED: &str = "required";
+
+/// Keys that belong together.
+#[derive(Debug)]
+pub(crate) struct Section {
+    /// Heading in `--help` and in the saved configuration.
+    pub title: &'static str,
+    /// The keys in reading order.
+    pub keys: &'static [Key],
+}
+
+/// Every section in reading order.
+pub(crate) static SECTIONS: &[Section] = &[
+    Section {
+        title: "Model",
+        keys: sections::MODEL,
+    },
+    Section {
+        title: "Data and rewards",
+        keys: sections::DATA,
+    },
+    Section {
+        title: "Batches",
+        keys: sections::BATCH,
+    },
+    Section {
+        title: "Optimizer",
+        keys: sections::OPTIMIZER,
+    },
+    Section {
+        title: "Sampling",
+        keys: sections::SAMPLING,
+    },
+    Section {
+        title: "External actions, selection and advantage",
+        keys: sections::GROUP,
+    },
+    Section {
+        title: "Loss",
+        keys: sections::LOSS,
+    },
+    Section {
+        title: "Output",
+        keys: sections::OUTPUT,
+    },
+    Section {
+        title: "Evaluation",
+        keys: sections::EVALUATION,
+    },
+    Section {
+        title: "Run",
+        keys: sections::RUNTIME,
+    },
+];
+
+/// Declares a section: the struct that holds its resolved values, and its table of keys. One field is one key.
+macro_rules! section {
+    (
+        $(#[$meta:meta])* $table:ident: $name:ident {
+            $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $kind:expr, $default:literal;)+
+        }
+        $(unresolved { $($(#[doc = $other_doc:literal])+ $other:ident = $other_kind:expr, $other_default:literal;)+ })?
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub struct $name { $($(#[doc = $doc])+ pub $field: $type,)+ }
+
+        pub(crate) static $table: &[Key] = &[
+            $(Key { name: stringify!($field), kind: $kind, default: $default, doc: concat!($($doc),+) },)+
+            $($(Key {
+                name: stringify!($other), kind: $other_kind, default: $other_default, doc: concat!($($other_doc),+)
+            },)+)?
+        ];
+    };
+}
+pub(super) use section;
+
+impl Key {
+    /// The default as a value; `None` for a key that must be given.
+    pub(super) fn default_value(&self) -> Option<Value> {
+        let value = || super::file::parse_yaml(self.default).expect("a test reads every default");
+        (self.default != REQUIRED).then(value)
+    }
+
+    /// The documentation with the default, as `--help` and hints show it.
+    pub(crate) fn help(&self) -> String {
+        let doc = self.doc.trim();
+        format!(
+            "{} ({}; default {})",
+            doc.trim_end_matches('.'),
+            self.kind.description(),
+            self.default
+        )
+        .replace("; default required", "; required")
+    }
+}
+
+/// A key of an inner table.
+pub(super) const fn inner_key(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        name,
+        kind,
+        default,
+        doc,
+    }
+}
+
+/// Every key that does something.
+pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
+    SECTIONS.iter().flat_map(|section| section.keys)
+}
+
+/// The key of this name.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    all().find(|key| key.name == name)
+}
+
+/// The known spelling that looks most like an unknown one.
+pub(super) fn nearest(unknown: &str) -> String {
+    let own = all().map(|key| key.name);
+    nearest_of(
+        unknown,
+        own.chain(foreign::names()).chain(aliases::spellings()),
+    )
+}
+
+/// The candidate with the fewest edits; among equals the one that shares the longer beginning.
+pub(super) fn nearest_of<'a>(unknown: &str, candidates: impl Iterator<Item = &'a str>) -> String {
+    let likeness = |name: &str| {
+        let edits = strsim::normalized_damerau_levenshtein(unknown, name);
+        edits + 0.01 * strsim::jaro_winkler(unknown, name)
+    };
+    candidates
+        .max_by(|left, right| likeness(left).total_cmp(&likeness(right)))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// An inner table: every key known and of its kind, what is missing filled in.
+pub(super) fn read_table(
+    written: &Map<String, Value>,
+    keys: &[&[Key]],
+) -> Result<Map<String, Value>, Fault> {
+    let known = || keys.iter().copied().flatten();
+    if let Some(unknown) = written
+        .keys()
+        .find(|name| !known().any(|key| key.name == name.as_str()))
+    {
+        let nearest = nearest_of(unknown, known().map(|key| key.name));
+        let hint = Some(format!("the nearest known key is `{nearest}`"));
+        return Err(Fault {
+            within: format!(".{unknown}"),
+            problem: "is not a known key".to_owned(),
+            hint,
+        });
+    }
+    let mut read = Map::new();
+    for key in known() {
+        let place = format!(".{}", key.name);
+        let value = match written.get(key.name) {
+            Some(value) => key.kind.read(value).map_err(|fault| fault.inside(&place))?,
+            None => key.default_value().ok_or_else(|| Fault {
+                within: place,
+                problem: "is missing".to_owned(),
+                hint: Some(key.help()),
+            })?,
+        };
+        read.insert(key.name.to_owned(), value);
+    }
+    Ok(read)
+}

@@ -1,0 +1,541 @@
+//! What a run is told: a flat YAML file with TRL's key names, flags of the same names, presets, and what they resolve to.
+//!
+//! [`load`] is the way in and [`Run`] what comes out. The parts, in the order of the flow: `sections/` declares every key
+//! once; `key` is the table of them and `value` their types; `aliases` and `foreign` know other trainers' keys;
+//! `presets` published methods; `file` reads what was written, each value by itself; `resolve` completes it, `checks`
+//! judges pairs of keys, and `run` holds the result with the arithmetic of batches. Knows nothing of models, data
+//! or devices, and opens no file but the one it is given.
+
+mod aliases;
+mod checks;
+mod choice;
+mod error;
+mod external;
+mod external_when;
+mod file;
+mod foreign;
+mod key;
+mod presets;
+mod resolve;
+mod run;
+mod sections;
+mod special_values;
+mod value;
+
+use std::path::Path;
+
+pub use choice::{
+    AdvantageBaseline, DeviceChoice, ImportanceSamplingLevel, IntervalStrategy, LogprobTemperature,
+    LossType, Preset, RewardFunction, ScaleRewards, ScheduleShape, SchedulerType, ScoreCompat,
+    Selection, SelectionTies, SftTarget,
+};
+pub use error::{ConfigError, Origin};
+pub use external::{External, ExternalSource};
+pub use external_when::{ExternalSchedule, ExternalWhen};
+pub(crate) use key::SECTIONS;
+pub use run::Run;
+pub use sections::{
+    BatchKeys, DataKeys, EvaluationKeys, GroupKeys, LossKeys, ModelKeys, OptimizerKeys, OutputKeys,
+    RuntimeKeys, SamplingKeys,
+};
+pub use special_values::{Interval, Resume};
+pub(crate) use {aliases::spellings as alias_spellings, foreign::names as foreign_names};
+
+/// The command that a configuration is read for; some checks hold for training by GRPO only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// `train`.
+    Train,
+    /// `sft`.
+    Sft,
+    /// `eval`.
+    Eval,
+}
+
+/// Reads a configuration file, lays the flags (`--key value` without the dashes) over it, the preset and the defaults
+/// below it, and checks that everything fits.
+///
+/// # Errors
+/// Names file or flag, key, value and remedy; see [`ConfigError`].
+pub fn load(purpose: Purpose, path: &Path, flags: &[(String, String)]) -> Result<Run, ConfigError> {
+    let raw = file::RawConfig::load(path, flags)?;
+    resolve::resolve(raw, path, purpose)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The keys that every configuration needs.
+    pub(super) const NEEDED: &str =
+        "model_name_or_path: start\ndataset_name: rows.json\noutput_dir: out\n";
+
+    /// Loads YAML text and flags as `run.yaml` of a folder of its own.
+    pub(super) fn read(
+        purpose: Purpose,
+        yaml: &str,
+        flags: &[(&str, &str)],
+    ) -> Result<Run, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        let flags: Vec<_> = flags
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        load(purpose, &path, &flags)
+    }
+
+    /// A training run from the needed keys and these lines.
+    pub(super) fn train(lines: &str) -> Run {
+        read(Purpose::Train, &format!("{NEEDED}{lines}"), &[])
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The message for these lines, from the file's name on.
+    pub(super) fn message(lines: &str) -> String {
+        let error = read(Purpose::Train, &format!("{NEEDED}{lines}"), &[])
+            .expect_err(lines)
+            .to_string();
+        error
+            .split_once("run.yaml")
+            .map_or(error.clone(), |(_, rest)| format!("run.yaml{rest}"))
+    }
+
+    #[test]
+    fn defaults_are_those_of_trl() {
+        let run = serde_json::to_value(train("")).unwrap();
+        let trl = json!({
+            "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "num_train_epochs": 3.0,
+            "max_steps": -1, "learning_rate": 1e-6, "lr_scheduler_type": "linear", "warmup_steps": 0.0,
+            "weight_decay": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "max_grad_norm": 1.0,
+            "logging_steps": 10.0, "save_strategy": "steps", "save_steps": 500.0, "save_total_limit": null,
+            "eval_strategy": "no", "per_device_eval_batch_size": 8, "seed": 42, "num_generations": 8,
+            "max_completion_length": 512, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": null, "beta": 0.0,
+            "epsilon": 0.2, "delta": null, "num_iterations": 1, "importance_sampling_level": "token",
+            "scale_rewards": "group", "loss_type": "dapo", "mask_truncated_completions": false,
+            "shuffle_dataset": true, "log_completions": false, "dataset_train_split": "train",
+            "dataset_test_split": "test", "resume_from_checkpoint": null,
+        });
+        for (key, value) in trl.as_object().unwrap() {
+            assert_eq!(&run[key], value, "{key}");
+        }
+    }
+
+    #[test]
+    fn keys_that_follow_others_hold_the_value_that_counts() {
+        let run =
+            train("epsilon: 0.1\nseed: 7\nnum_generations: 4\nlogging_steps: 5\ntemperature: 0.9");
+        assert_eq!(
+            (
+                run.loss.epsilon_high,
+                run.runtime.data_seed,
+                run.group.group_size
+            ),
+            (0.1, 7, 4)
+        );
+        assert_eq!(
+            (
+                run.evaluation.num_generations_eval,
+                run.evaluation.eval_steps
+            ),
+            (4, Interval(5.0))
+        );
+        assert_eq!(run.evaluation.eval_temperature, 0.9);
+        assert_eq!(run.data.reward_weights, [1.0, 1.0]);
+        let greedy = train("eval_temperature: 0");
+        assert_eq!(greedy.evaluation.num_generations_eval, 1);
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_the_file_the_preset_and_the_preset_the_default() {
+        let yaml = format!("{NEEDED}preset: ekipl\nbeta: 0.1\ntop_k: 20\n");
+        let run = read(
+            Purpose::Train,
+            &yaml,
+            &[("top_k", "30"), ("learning-rate", "2e-6")],
+        )
+        .unwrap();
+        assert_eq!(run.sampling.top_k, 30);
+        assert_eq!(run.optimizer.learning_rate, 2e-6);
+        assert_eq!(run.loss.beta, 0.1);
+        assert_eq!(
+            (run.loss.loss_type, run.sampling.top_p),
+            (LossType::Grpo, 0.9)
+        );
+        assert_eq!(run.sampling.min_p, None);
+        let other = read(Purpose::Train, &yaml, &[("preset", "trl-dapo")]).unwrap();
+        assert_eq!(
+            (
+                other.loss.loss_type,
+                other.loss.epsilon_high,
+                other.loss.beta
+            ),
+            (LossType::Dapo, 0.28, 0.1)
+        );
+    }
+
+    #[test]
+    fn the_resolved_configuration_reloads_equal() {
+        let lines = "preset: ekipl-maxvar\nexternal: [{name: a, path: a.jsonl}, {name: b, model_name_or_path: b}]\n\
+                     external_when: {schedule: {from: 1, to: 0.25, steps: 100}}\ngeneration_batch_size: 16\n\
+                     resume_from_checkpoint: true\ntask_name: trance-only-full\nrun_name: 'no'\nmin_p: 0.1\n\
+                     eval_strategy: epoch\nsave_strategy: no\nreward_funcs: [accuracy]\nreward_weights: [0.3]\n\
+                     image_dir: a folder/with '\"quotes\"': and # signs\n";
+        let lines = lines.replace(
+            "a folder/with '\"quotes\"': and # signs",
+            "\"a folder/with 'quotes': and # signs\"",
+        );
+        for lines in [
+            String::new(),
+            lines,
+            "external_when: {pass_rate_max: 0.5}".into(),
+            "delta: 3\nseed: 1".into(),
+        ] {
+            let run = train(&lines);
+            let again =
+                read(Purpose::Train, &run.to_yaml(), &[]).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(
+                again,
+                Run {
+                    notes: Vec::new(),
+                    ..run
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn every_key_is_a_field_and_every_field_a_key() {
+        let run = serde_json::to_value(train("")).unwrap();
+        let fields: BTreeSet<&str> = run
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let keys: BTreeSet<&str> = key::all()
+            .map(|key| key.name)
+            .filter(|name| *name != "generation_batch_size")
+            .collect();
+        assert_eq!(fields, keys);
+    }
+
+    #[test]
+    fn spellings_are_unique_and_lead_somewhere() {
+        let own = key::all().map(|key| key.name);
+        let mut seen = BTreeSet::new();
+        for name in own.chain(foreign_names()).chain(alias_spellings()) {
+            assert!(seen.insert(name), "{name} stands twice");
+        }
+        for key in key::all() {
+            if let Some(value) = key.default_value() {
+                let read = key
+                    .kind
+                    .read(&value)
+                    .unwrap_or_else(|fault| panic!("{}: {fault:?}", key.name));
+                assert_eq!(read.is_null(), value.is_null(), "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_preset_loads_for_its_command() {
+        for name in Preset::NAMES {
+            let purpose = if *name == "reason-rft-sft" {
+                Purpose::Sft
+            } else {
+                Purpose::Train
+            };
+            let run = read(purpose, &format!("{NEEDED}preset: {name}"), &[])
+                .unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(run.model.preset.map(Preset::name), Some(*name));
+            assert!(run.notes.is_empty(), "{:?}", run.notes);
+        }
+    }
+
+    #[test]
+    fn the_paper_s_preset_has_the_paper_s_values() {
+        let run = train("preset: ekipl");
+        assert_eq!((run.group.num_generations, run.group.group_size), (8, 8));
+        assert_eq!(
+            (
+                run.sampling.temperature,
+                run.sampling.top_p,
+                run.sampling.top_k
+            ),
+            (0.9, 0.9, 50)
+        );
+        assert_eq!((run.loss.beta, run.training_temperature()), (0.04, 1.0));
+        assert_eq!((run.data.min_pixels, run.data.max_pixels), (3136, 480_000));
+        assert_eq!(
+            (
+                run.prompts_per_generation(),
+                run.completions_per_generation()
+            ),
+            (14, 112)
+        );
+        assert_eq!(run.group.selection, Selection::TopReward);
+    }
+
+    #[test]
+    fn presets_of_later_versions_are_refused_by_name() {
+        let text = message("preset: luffy");
+        assert!(
+            text.contains("`preset` is \"luffy\", which needs `external_ratio: luffy`"),
+            "{text}"
+        );
+        assert!(text.contains("hint: the presets are reason-rft"), "{text}");
+    }
+
+    #[test]
+    fn values_keep_their_meaning_in_every_dialect_of_yaml() {
+        let run = train(
+            "eval_strategy: no\nsave_strategy: 'no'\nscale_rewards: false\nlearning_rate: '1e-5'\nlog_completions: yes",
+        );
+        assert_eq!(
+            (run.evaluation.eval_strategy, run.output.save_strategy),
+            (IntervalStrategy::No, IntervalStrategy::No)
+        );
+        assert_eq!(
+            (run.group.scale_rewards, run.optimizer.learning_rate),
+            (ScaleRewards::None, 1e-5)
+        );
+        assert!(run.output.log_completions);
+        assert_eq!(
+            train("eval_strategy: false\nscale_rewards: true")
+                .group
+                .scale_rewards,
+            ScaleRewards::Group
+        );
+    }
+
+    #[test]
+    fn flags_take_lists_tables_and_null() {
+        let flags = [
+            ("reward_funcs", "accuracy,math_accuracy"),
+            ("reward_weights", "[1, 0.5]"),
+            ("external", "[{name: expert, path: e.jsonl}]"),
+            ("external_when", "all_wrong"),
+            ("min_p", "none"),
+            ("resume_from_checkpoint", "true"),
+            ("max_steps", "20"),
+        ];
+        let run = read(Purpose::Train, &format!("{NEEDED}min_p: 0.2"), &flags).unwrap();
+        assert_eq!(
+            run.data.reward_funcs,
+            [RewardFunction::Accuracy, RewardFunction::MathAccuracy]
+        );
+        assert_eq!(
+            (run.data.reward_weights.as_slice(), run.sampling.min_p),
+            ([1.0, 0.5].as_slice(), None)
+        );
+        assert_eq!(
+            (
+                run.group.external[0].name.as_str(),
+                run.group.external_when.clone()
+            ),
+            ("expert", ExternalWhen::AllWrong)
+        );
+        assert_eq!(
+            (run.output.resume_from_checkpoint, run.batch.max_steps),
+            (Resume::Last, 20)
+        );
+    }
+
+    #[test]
+    fn a_flag_of_one_key_replaces_the_file_s_line_of_its_other_form() {
+        let yaml = format!("{NEEDED}steps_per_generation: 4\n");
+        let run = read(Purpose::Train, &yaml, &[("generation_batch_size", "16")]).unwrap();
+        assert_eq!(run.batch.steps_per_generation, 2);
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let text = message("num_generation: 8");
+        assert!(text.starts_with("run.yaml: unknown key `num_generation`\nhint: the nearest known key is `num_generations`"), "{text}");
+        assert!(message("lerning_rate: 1").contains("`learning_rate`"));
+        assert!(message("use_pef: true").contains("`use_peft`"));
+        let flag = read(Purpose::Train, NEEDED, &[("betta", "1")])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            flag.starts_with(
+                "command line: unknown key `betta`\nhint: the nearest known key is `beta`"
+            ),
+            "{flag}"
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_names_key_value_and_what_was_expected() {
+        let text = message("beta: high");
+        assert!(text.starts_with("run.yaml: `beta` is \"high\"; expected a number of at least 0\nhint: `beta`: Weight of the KL term"), "{text}");
+        assert!(text.ends_with("default 0)"), "{text}");
+        assert!(
+            message("loss_type: cispo").contains(
+                "`loss_type` is \"cispo\"; expected one of grpo, bnpo, dr_grpo, dapo\nhint"
+            )
+        );
+        assert!(
+            message("loss_type: cispo")
+                .contains("cispo, sapo, luspo and vespo are not in this version")
+        );
+        assert!(
+            message("reward_funcs: [accuracy, acuracy]")
+                .contains("`reward_funcs[1]` is \"acuracy\"")
+        );
+        assert!(message("run_name: 2024").contains("expected text"));
+        assert!(message("max_steps: 0").contains("-1 or a whole number of at least 1"));
+        assert!(message("num_generations: 2.5").contains("a whole number"));
+        let preset = read(Purpose::Train, NEEDED, &[("top_p", "1.5")])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            preset.contains(
+                "command line: `top_p` is \"1.5\"; expected a number above 0 and at most 1"
+            ),
+            "{preset}"
+        );
+    }
+
+    #[test]
+    fn a_missing_key_an_unreadable_file_and_broken_yaml_are_named() {
+        let missing = read(Purpose::Train, "output_dir: out\ndataset_name: d", &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            missing.contains(
+                "run.yaml: `model_name_or_path` is missing\nhint: add `model_name_or_path: ...`"
+            ),
+            "{missing}"
+        );
+        assert!(missing.ends_with("; required)"), "{missing}");
+        let absent = load(Purpose::Train, Path::new("no/such/file.yaml"), &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            absent.contains("cannot read the configuration no/such/file.yaml")
+                && absent.contains("hint:"),
+            "{absent}"
+        );
+        for broken in ["beta: [1", "- a\n- b", "beta: 1\nbeta: 2", "just text"] {
+            let text = read(Purpose::Train, broken, &[]).unwrap_err().to_string();
+            assert!(
+                text.contains("run.yaml: ")
+                    && text.contains("hint: a configuration is one flat YAML mapping"),
+                "{text}"
+            );
+        }
+        assert!(matches!(
+            read(Purpose::Train, "", &[]),
+            Err(ConfigError::Missing { .. })
+        ));
+    }
+
+    #[test]
+    fn other_trainers_spellings_are_read_with_a_note() {
+        let run = train(
+            "clip_ratio_high: 0.28\nrollout.n: 4\nnorm_adv_by_std_in_grpo: false\nloss_agg_mode: seq-mean-token-mean\nresume_mode: auto\nmix_ratio: 0.5",
+        );
+        assert_eq!(
+            (run.loss.epsilon_high, run.group.num_generations),
+            (0.28, 4)
+        );
+        assert_eq!(
+            (run.group.scale_rewards, run.loss.loss_type),
+            (ScaleRewards::None, LossType::Grpo)
+        );
+        assert_eq!(
+            (run.output.resume_from_checkpoint, run.group.external_when),
+            (Resume::Last, ExternalWhen::Probability(0.5))
+        );
+        assert!(
+            run.notes
+                .contains(&"`rollout.n` (verl) is read as `num_generations`".to_owned()),
+            "{:?}",
+            run.notes
+        );
+        assert_eq!(run.notes.len(), 6);
+        let twice = message("clip_ratio_low: 0.1\nepsilon: 0.2");
+        assert!(
+            twice.contains(
+                "`clip_ratio_low` and `epsilon` are the same key `epsilon`\nhint: keep `epsilon`"
+            ),
+            "{twice}"
+        );
+    }
+
+    #[test]
+    fn foreign_keys_are_quiet_noted_or_refused() {
+        let run = train(
+            "use_peft: false\nbf16: true\ndtype: bfloat16\noptim: adamw_torch_fused\nreport_to: none\nlora_r: 16\nattn_implementation: flash_attention_2",
+        );
+        assert_eq!(run.notes.len(), 4, "{:?}", run.notes);
+        assert!(
+            run.notes
+                .contains(&"`bf16` has no effect: everything is computed in float32".to_owned())
+        );
+        for (line, part) in [
+            (
+                "use_peft: true",
+                "adapters and quantised weights are not in this version",
+            ),
+            (
+                "auto_find_batch_size: true",
+                "hint: lower per_device_train_batch_size instead",
+            ),
+            ("push_to_hub: true", "nothing is uploaded"),
+            ("report_to: wandb", "set report_to: none"),
+            ("report_to: [none, wandb]", "trackers"),
+            ("external_ratio: luffy", "only `same`"),
+            (
+                "online_filtering: true",
+                "`online_filtering` is true: this feature",
+            ),
+            ("optim: adafactor", "AdamW is the only optimizer"),
+            ("top_entropy_quantile: 0.2", "entropy mask"),
+        ] {
+            let text = message(line);
+            assert!(text.contains(part) && text.contains("\nhint: "), "{text}");
+        }
+        let flags = [
+            ("use_peft", "false"),
+            ("entropy_coef", "0.0"),
+            ("optim", "adamw_torch"),
+        ];
+        assert!(
+            read(Purpose::Train, NEEDED, &flags)
+                .unwrap()
+                .notes
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn supervised_and_evaluation_runs_need_no_groups() {
+        let yaml = format!("{NEEDED}per_device_train_batch_size: 3\n");
+        assert!(read(Purpose::Train, &yaml, &[]).is_err());
+        assert!(read(Purpose::Sft, &yaml, &[]).is_ok());
+        assert!(read(Purpose::Eval, &yaml, &[]).is_ok());
+    }
+
+    #[test]
+    fn the_saved_file_is_readable() {
+        let text = train("preset: ekipl\nexternal: [{name: expert, path: e.jsonl}]").to_yaml();
+        assert!(text.contains("\n# Loss\nloss_type: grpo\n"), "{text}");
+        assert!(
+            text.contains("preset: ekipl\n") && text.contains("- name: expert\n"),
+            "{text}"
+        );
+        let value: Value = file::parse_yaml(&text).unwrap();
+        assert_eq!(
+            value["external"][0],
+            json!({"name": "expert", "num_actions": 1, "path": "e.jsonl"})
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! Keys of what a run writes, how it is evaluated and where it runs.
+//!
+//! Declares names, types and defaults; writes nothing.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::choice::{DeviceChoice, IntervalStrategy};
+use super::super::key::{Key, section};
+use super::super::special_values::{self, Interval, Resume};
+use super::super::value::{FROM_ZERO, Kind};
+
+section! {
+    /// What is written and when.
+    OUTPUT: OutputKeys {
+        /// Folder of metrics, completions and checkpoints.
+        output_dir: PathBuf = Kind::Path, "required";
+        /// Name of the run in logs.
+        run_name: Option<String> = Kind::Optional(&Kind::Text), "null";
+        /// Start afresh in an `output_dir` that holds a run.
+        overwrite_output_dir: bool = Kind::Bool, "false";
+        /// Optimizer steps between metric lines; below 1 a share of all steps.
+        logging_steps: Interval = Kind::Interval, "10";
+        /// When a checkpoint is written.
+        save_strategy: IntervalStrategy = Kind::Choice(IntervalStrategy::NAMES), "steps";
+        /// Optimizer steps between checkpoints; below 1 a share of all steps.
+        save_steps: Interval = Kind::Interval, "500";
+        /// Newest checkpoints that are kept; null = all.
+        save_total_limit: Option<usize> = Kind::Optional(&Kind::Count(1)), "null";
+        /// Checkpoints hold the model only and cannot be resumed.
+        save_only_model: bool = Kind::Bool, "false";
+        /// Checkpoint folder to continue from; true = the last one of `output_dir`.
+        resume_from_checkpoint: Resume = special_values::RESUME, "null";
+        /// Print sampled completions when metrics are logged.
+        log_completions: bool = Kind::Bool, "false";
+        /// Completions that are printed; null = all of the batch.
+        num_completions_to_print: Option<usize> = Kind::Optional(&Kind::Count(1)), "null";
+        /// JSONL file that receives the tokens, rewards and log-probabilities that are trained on.
+        dump_rollouts: Option<PathBuf> = Kind::Optional(&Kind::Path), "null";
+        /// JSONL file of tokens and rewards to train on instead of sampling.
+        replay_rollouts: Option<PathBuf> = Kind::Optional(&Kind::Path), "null";
+    }
+}
+
+section! {
+    /// How held-out rows are scored.
+    EVALUATION: EvaluationKeys {
+        /// When the policy is evaluated during training.
+        eval_strategy: IntervalStrategy = Kind::Choice(IntervalStrategy::NAMES), "no";
+        /// Optimizer steps between evaluations, below 1 a share of all; null = `logging_steps`.
+        eval_steps: Interval = Kind::Optional(&Kind::Interval), "null";
+        /// Data files to evaluate; [] = the test split of `dataset_name`.
+        eval_dataset_name: Vec<PathBuf> = Kind::List(&Kind::Path), "[]";
+        /// Completions decoded at a time in evaluation.
+        per_device_eval_batch_size: usize = Kind::Count(1), "8";
+        /// Completions per row in evaluation, n of pass@k; null = `num_generations`.
+        num_generations_eval: usize = Kind::Optional(&Kind::Count(1)), "null";
+        /// Sampling temperature of evaluation, 0 = greedy; null = `temperature`.
+        eval_temperature: f64 = Kind::Optional(&FROM_ZERO), "null";
+    }
+}
+
+section! {
+    /// Where the run computes and where its randomness starts.
+    RUNTIME: RuntimeKeys {
+        /// Where tensors live.
+        device: DeviceChoice = Kind::Choice(DeviceChoice::NAMES), "auto";
+        /// Seed of sampling and selection.
+        seed: u64 = Kind::Count(0), "42";
+        /// Seed of the order of rows; null = `seed`.
+        data_seed: u64 = Kind::Optional(&Kind::Count(0)), "null";
+    }
+}

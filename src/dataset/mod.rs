@@ -1,0 +1,407 @@
+//! Files of rows -> [`Example`]s, with every unusable row named. It knows nothing of tokens, pixels or devices:
+//! whether a picture can be used is asked of the caller.
+
+mod container;
+mod cursor;
+mod error;
+mod image_cell;
+mod layout;
+mod row;
+mod template;
+mod turns;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+pub use cursor::Cursor;
+pub use error::{DatasetError, RejectedRow};
+pub use template::{PromptStyle, QUESTION, supervised_target, task_template};
+
+use crate::record::{Example, ImageSource, Task};
+use container::RawRow;
+use layout::Layout;
+use row::RowReader;
+
+/// Where the rows come from and how they become prompts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DatasetOptions {
+    /// Data files, JSON lists or JSONL, read in this order.
+    pub files: Vec<PathBuf>,
+    /// Where relative picture paths begin; `None` = beside the data file.
+    pub image_dir: Option<PathBuf>,
+    /// The task of rows that have no `task_name`; it selects the prompt template.
+    pub task: Option<Task>,
+    /// A template with one `{Question}`, in place of the task's.
+    pub prompt_template: Option<String>,
+    /// Which of the task's templates.
+    pub prompt_style: PromptStyle,
+    /// Largest accepted share of rejected rows, 0 to 1.
+    pub max_rejected_fraction: f64,
+}
+
+/// Whether an example can be used (its pictures open, its prompt is short enough), or the reason why not.
+/// Called from several threads, once per row.
+pub type Verify<'a> = &'a (dyn Fn(&Example) -> Result<(), String> + Sync);
+
+/// The usable rows, and the others with their reasons.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// Usable rows in file order, ids unique.
+    pub examples: Vec<Arc<Example>>,
+    /// Unusable rows in file order.
+    pub rejected: Vec<RejectedRow>,
+}
+
+impl Dataset {
+    /// Reads all files. A row is rejected if it does not fit its layout, if its numbers of image placeholders and
+    /// images differ, if an image file is absent, if its id was used by an earlier row, or if `verify` refuses it.
+    ///
+    /// # Errors
+    /// A file is no row file, the template has no place for the question, no row is usable, or a larger share than
+    /// `max_rejected_fraction` is rejected.
+    pub fn load(options: &DatasetOptions, verify: Verify<'_>) -> Result<Self, DatasetError> {
+        if let Some(template) = &options.prompt_template {
+            template::split_template(template)?;
+        }
+        let mut dataset = Self {
+            examples: Vec::new(),
+            rejected: Vec::new(),
+        };
+        let mut origins = HashMap::new();
+        for file in &options.files {
+            for outcome in read_file(file, options, verify)? {
+                dataset.add(outcome, file, &mut origins);
+            }
+        }
+        dataset.check(options)
+    }
+
+    /// Writes the rejected rows as JSON lines `{"file", "row", "id", "reason"}`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_rejected(&self, path: &Path) -> Result<(), DatasetError> {
+        write_rejected(&self.rejected, path)
+    }
+
+    /// Takes one row in, unless an earlier one has its id.
+    fn add(&mut self, outcome: RowOutcome, file: &Path, origins: &mut HashMap<String, String>) {
+        match outcome.result {
+            Err(rejected) => self.rejected.push(rejected),
+            Ok(example) => match origins.get(&example.id) {
+                None => {
+                    origins.insert(example.id.clone(), example.origin.clone());
+                    self.examples.push(Arc::new(example));
+                }
+                Some(first) => {
+                    let reason = format!("the id is already used by {first}");
+                    self.rejected.push(RejectedRow {
+                        file: file.into(),
+                        row: outcome.row,
+                        id: Some(example.id),
+                        reason,
+                    });
+                }
+            },
+        }
+    }
+
+    fn check(self, options: &DatasetOptions) -> Result<Self, DatasetError> {
+        let total = self.examples.len() + self.rejected.len();
+        let allowed = options.max_rejected_fraction;
+        let fraction = self.rejected.len() as f64 / total.max(1) as f64;
+        // Written so that a fraction that is not a number allows nothing.
+        if !self.rejected.is_empty()
+            && !matches!(fraction.partial_cmp(&allowed), Some(order) if order.is_le())
+        {
+            return Err(DatasetError::TooManyRejected {
+                rejected: self.rejected,
+                total,
+                allowed,
+            });
+        }
+        if self.examples.is_empty() {
+            let files: Vec<_> = options
+                .files
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect();
+            return Err(DatasetError::Empty {
+                files: files.join(", "),
+            });
+        }
+        if !self.rejected.is_empty() {
+            log::warn!(
+                "{} of {total} rows are left out:{}",
+                self.rejected.len(),
+                error::excerpt(&self.rejected)
+            );
+        }
+        Ok(self)
+    }
+}
+
+/// Writes rejected rows as JSON lines `{"file", "row", "id", "reason"}`; those of an error too.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_rejected(rejected: &[RejectedRow], path: &Path) -> Result<(), DatasetError> {
+    let write = || -> std::io::Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        for row in rejected {
+            serde_json::to_writer(&mut file, row)?;
+            file.write_all(b"\n")?;
+        }
+        file.flush()
+    };
+    write().map_err(|source| DatasetError::Write {
+        path: path.into(),
+        source,
+    })
+}
+
+struct RowOutcome {
+    row: usize,
+    result: Result<Example, RejectedRow>,
+}
+
+/// All rows of one file, read and verified in parallel, in file order.
+fn read_file(
+    file: &Path,
+    options: &DatasetOptions,
+    verify: Verify<'_>,
+) -> Result<Vec<RowOutcome>, DatasetError> {
+    let rows = container::read_rows(file)?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let beside = file.parent().unwrap_or(Path::new(""));
+    let image_folder = options.image_dir.as_deref().unwrap_or(beside);
+    let layout = Layout::detect(&rows).ok_or_else(|| DatasetError::UnknownLayout {
+        path: file.into(),
+        columns: first_columns(&rows),
+    })?;
+    log::info!(
+        "{}: {} rows, layout {}",
+        file.display(),
+        rows.len(),
+        layout.name()
+    );
+    let reader = RowReader {
+        file,
+        layout,
+        image_folder,
+        options,
+    };
+    let read = |raw: RawRow| {
+        let result = raw
+            .columns
+            .map_err(|reason| reader.reject(raw.row, None, reason))
+            .and_then(|columns| {
+                let example = reader.read(raw.row, columns)?;
+                let usable = absent_picture(&example).map_or_else(|| verify(&example), Err);
+                usable
+                    .map_err(|reason| reader.reject(raw.row, Some(example.id.clone()), reason))?;
+                Ok(example)
+            });
+        RowOutcome {
+            row: raw.row,
+            result,
+        }
+    };
+    Ok(rows.into_par_iter().map(read).collect())
+}
+
+/// Why a picture file cannot be there, if one is missing.
+fn absent_picture(example: &Example) -> Option<String> {
+    example.images.iter().find_map(|image| match image {
+        ImageSource::Path(path) if !path.is_file() => Some(format!(
+            "the image `{}` does not exist; `image_dir` sets where relative paths begin",
+            path.display()
+        )),
+        _ => None,
+    })
+}
+
+fn first_columns(rows: &[RawRow]) -> String {
+    let first = rows.iter().find_map(|row| row.columns.as_ref().ok());
+    let names = first.map(|columns| {
+        columns
+            .keys()
+            .map(|name| format!("`{name}`"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    });
+    names
+        .filter(|names| !names.is_empty())
+        .unwrap_or_else(|| "none".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::{Value, json};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A folder with `a.png` (no real picture: nothing here opens it) and the given rows.
+    fn folder(rows: &Value) -> (TempDir, DatasetOptions) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.png"), b"x").unwrap();
+        let file = folder.path().join("rows.json");
+        fs::write(&file, rows.to_string()).unwrap();
+        let options = DatasetOptions {
+            files: vec![file],
+            ..DatasetOptions::default()
+        };
+        (folder, options)
+    }
+
+    fn row(id: usize) -> Value {
+        json!({"id": format!("train-{id}"), "image": "a.png", "problem": "?", "solution": "3"})
+    }
+
+    fn accept(_: &Example) -> Result<(), String> {
+        Ok(())
+    }
+
+    #[test]
+    fn loads_rows_in_file_order() {
+        let (_folder, options) = folder(&(0..40).map(row).collect());
+        let dataset = Dataset::load(&options, &accept).unwrap();
+        let ids: Vec<_> = dataset
+            .examples
+            .iter()
+            .map(|example| example.id.clone())
+            .collect();
+        assert_eq!(
+            ids,
+            (0..40).map(|id| format!("train-{id}")).collect::<Vec<_>>()
+        );
+        assert!(dataset.rejected.is_empty());
+    }
+
+    #[test]
+    fn several_files_and_an_image_folder() {
+        let (first, mut options) = folder(&json!([row(1)]));
+        let second = tempfile::tempdir().unwrap();
+        let file = second.path().join("more.jsonl");
+        fs::write(
+            &file,
+            format!(
+                "{}\n",
+                json!({"prompt": "<image>?", "images": ["a.png"], "answer": "1"})
+            ),
+        )
+        .unwrap();
+        options.files.push(file);
+        options.image_dir = Some(first.path().into());
+        let dataset = Dataset::load(&options, &accept).unwrap();
+        assert_eq!(dataset.examples[1].id, "more-1");
+        assert_eq!(dataset.examples[1].images, dataset.examples[0].images);
+    }
+
+    #[test]
+    fn unusable_rows_stop_the_run_and_are_named() {
+        let absent = json!({"id": "gone", "image": "b.png", "problem": "?", "solution": "3"});
+        let rows = json!([row(0), absent, 5, row(0), {"id": "bare", "problem": "?", "solution": "3", "image": "a.png"}]);
+        let (folder, options) = folder(&rows);
+        let verify = |example: &Example| {
+            if example.id == "bare" {
+                Err("the prompt is 900 tokens long, at most 512".into())
+            } else {
+                Ok(())
+            }
+        };
+        let error = Dataset::load(&options, &verify).unwrap_err();
+        let text = error.to_string();
+        let file = options.files[0].display();
+        for line in [
+            format!(
+                "4 of 5 rows cannot be used, `max_rejected_fraction` is 0:\n  {file}:2 (id `gone`): the image `"
+            ),
+            format!("{file}:3: expected a JSON object, found a number"),
+            format!("{file}:4 (id `train-0`): the id is already used by {file}:1"),
+            format!("{file}:5 (id `bare`): the prompt is 900 tokens long, at most 512"),
+        ] {
+            assert!(text.contains(&line), "{line}\n---\n{text}");
+        }
+        let DatasetError::TooManyRejected { rejected, .. } = error else {
+            panic!("{error}")
+        };
+        let path = folder.path().join("rejected_rows.jsonl");
+        write_rejected(&rejected, &path).unwrap();
+        let written = fs::read_to_string(&path).unwrap();
+        let first: Value = serde_json::from_str(written.lines().next().unwrap()).unwrap();
+        assert_eq!(
+            (written.lines().count(), &first["row"], &first["id"]),
+            (4, &json!(2), &json!("gone"))
+        );
+    }
+
+    #[test]
+    fn an_allowed_fraction_keeps_the_rest() {
+        let (_folder, mut options) = folder(&json!([row(0), row(1), row(2), 5]));
+        options.max_rejected_fraction = 0.25;
+        let dataset = Dataset::load(&options, &accept).unwrap();
+        assert_eq!((dataset.examples.len(), dataset.rejected.len()), (3, 1));
+        for fraction in [0.24, f64::NAN] {
+            options.max_rejected_fraction = fraction;
+            assert!(matches!(
+                Dataset::load(&options, &accept),
+                Err(DatasetError::TooManyRejected { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn a_data_set_without_rows_is_an_error() {
+        for rows in [json!([]), json!([5])] {
+            let (_folder, mut options) = folder(&rows);
+            options.max_rejected_fraction = 1.0;
+            let text = Dataset::load(&options, &accept).unwrap_err().to_string();
+            let expected = if rows == json!([]) {
+                "the data set is empty"
+            } else {
+                "unknown row layout"
+            };
+            assert!(text.contains(expected), "{text}");
+        }
+        let (_folder, mut options) = folder(&json!([{"problem": "?"}]));
+        options.max_rejected_fraction = 1.0;
+        let text = Dataset::load(&options, &accept).unwrap_err().to_string();
+        assert!(
+            text.starts_with("the data set is empty: no usable row in "),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_unknown_layout_lists_the_columns() {
+        let (_folder, options) = folder(&json!([{"question": "?", "picture": "a.png"}]));
+        let text = Dataset::load(&options, &accept).unwrap_err().to_string();
+        assert!(
+            text.contains("the first has the columns `question`, `picture`"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_template_without_a_question_is_refused_before_reading() {
+        let options = DatasetOptions {
+            prompt_template: Some("Count.".into()),
+            ..DatasetOptions::default()
+        };
+        assert!(matches!(
+            Dataset::load(&options, &accept),
+            Err(DatasetError::Template { found: 0 })
+        ));
+    }
+}

@@ -1,0 +1,238 @@
+//! Held-out rows through the same prompts, sampling and scores as training.
+//!
+//! Knows nothing of training. Accuracy is Reason-RFT's evaluation metric (method: section 3.7), which for spatial
+//! transformation is partial credit; exact matches stand beside it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::config::{IntervalStrategy, Run};
+use crate::generator::{Generate, SamplingParameters};
+use crate::metrics::StepMetrics;
+use crate::prompt::PromptEncoder;
+use crate::record::Example;
+use crate::reward::{Rewards, ScoreContext, eval_score};
+use crate::{rollout, setup};
+
+/// Rows of one split.
+pub struct EvaluationSet {
+    /// The file's stem.
+    pub name: String,
+    /// Its rows.
+    pub examples: Vec<Arc<Example>>,
+}
+
+/// Scores of one split; shares lie between 0 and 1.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EvaluationResult {
+    /// The split.
+    pub name: String,
+    /// Rows.
+    pub rows: usize,
+    /// Completions per row.
+    pub completions_per_row: usize,
+    /// Mean score.
+    pub accuracy: f64,
+    /// Share of completions that are right in every part.
+    pub exact: f64,
+    /// Mean of the configured rewards' sum.
+    pub reward: f64,
+    /// Mean of each reward function, by name.
+    pub rewards: Vec<(String, f64)>,
+    /// (k, pass@k) for k = 1, 2, 4, ... up to the completions per row.
+    pub pass_at: Vec<(usize, f64)>,
+    /// Mean length in tokens.
+    pub mean_length: f64,
+    /// Share of completions without an end token.
+    pub clipped_ratio: f64,
+}
+
+/// The splits that the configuration evaluates during training; none with `eval_strategy: no`.
+///
+/// # Errors
+/// If a file is absent or its rows are unusable.
+pub fn open_sets(run: &Run, encoder: &PromptEncoder) -> Result<Vec<EvaluationSet>> {
+    if run.evaluation.eval_strategy == IntervalStrategy::No {
+        return Ok(Vec::new());
+    }
+    all_sets(run, encoder)
+}
+
+/// The splits of `eval_dataset_name`, or the test split of `dataset_name`.
+///
+/// # Errors
+/// If a file is absent or its rows are unusable.
+pub fn all_sets(run: &Run, encoder: &PromptEncoder) -> Result<Vec<EvaluationSet>> {
+    let names = &run.evaluation.eval_dataset_name;
+    let files = if names.is_empty() {
+        vec![setup::data_file(&run.data.dataset_name, &run.data.dataset_test_split)?]
+    } else {
+        names.clone()
+    };
+    files.iter().map(|file| open_set(run, encoder, file)).collect()
+}
+
+/// One data file as a split.
+///
+/// # Errors
+/// If its rows are unusable.
+pub fn open_set(run: &Run, encoder: &PromptEncoder, file: &Path) -> Result<EvaluationSet> {
+    let examples = setup::load_dataset(run, file, encoder, None)?.examples;
+    let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or("eval").to_owned();
+    Ok(EvaluationSet { name, examples })
+}
+
+/// How evaluation draws: as training, with `eval_temperature`.
+#[must_use]
+pub fn parameters(run: &Run, sampling: &SamplingParameters) -> SamplingParameters {
+    SamplingParameters { temperature: run.evaluation.eval_temperature as f32, ..sampling.clone() }
+}
+
+/// Scores one split; `advance` is called with the number of rows done.
+///
+/// # Errors
+/// If the model's output is not finite or a row cannot be encoded.
+pub fn evaluate(
+    model: &dyn Generate,
+    set: &EvaluationSet,
+    run: &Run,
+    encoder: &PromptEncoder,
+    rewards: &Rewards,
+    parameters: &SamplingParameters,
+    advance: &mut dyn FnMut(usize),
+) -> Result<EvaluationResult> {
+    // Greedy decoding gives the same completion every time.
+    let count = if parameters.temperature == 0.0 { 1 } else { run.evaluation.num_generations_eval };
+    let rows_at_once = (run.evaluation.per_device_eval_batch_size / count).max(1);
+    let context =
+        ScoreContext { step: 0, max_completion_length: parameters.max_new_tokens, characters: None };
+    let mut tally = Tally::new(rewards);
+    for examples in set.examples.chunks(rows_at_once) {
+        let prompts = setup::encode_all(encoder, examples)?;
+        let decode = |ids: &[u32]| encoder.decode(ids, true);
+        let groups = rollout::sample(model, &prompts, count, parameters, &decode)?;
+        for (example, actions) in examples.iter().zip(groups) {
+            let mut right = 0;
+            for action in actions {
+                let score = eval_score(example, &action.text, setup::same_word(&run.data.score_compat));
+                right += usize::from(score.exact);
+                tally.add(score.score, score.exact, &rewards.score(action, example, &context));
+            }
+            tally.right.push(right);
+        }
+        advance(examples.len());
+    }
+    Ok(tally.result(set, count))
+}
+
+struct Tally {
+    names: Vec<String>,
+    right: Vec<usize>,
+    completions: f64,
+    score: f64,
+    exact: f64,
+    reward: f64,
+    rewards: Vec<f64>,
+    length: f64,
+    clipped: f64,
+}
+
+impl Tally {
+    fn new(rewards: &Rewards) -> Self {
+        let names: Vec<String> = rewards.functions().iter().map(|function| function.name().to_owned()).collect();
+        let sums = vec![0.0; names.len()];
+        Self { names, right: Vec::new(), completions: 0.0, score: 0.0, exact: 0.0, reward: 0.0, rewards: sums, length: 0.0, clipped: 0.0 }
+    }
+
+    fn add(&mut self, score: f64, exact: bool, scored: &crate::record::ScoredAction) {
+        self.completions += 1.0;
+        self.score += score;
+        self.exact += f64::from(u8::from(exact));
+        self.reward += f64::from(scored.reward.unwrap_or(0.0));
+        for (sum, reward) in self.rewards.iter_mut().zip(&scored.rewards) {
+            *sum += f64::from(reward.unwrap_or(0.0));
+        }
+        self.length += scored.action.token_ids.len() as f64;
+        self.clipped += f64::from(u8::from(scored.action.finish == crate::record::FinishReason::Length));
+    }
+
+    fn result(self, set: &EvaluationSet, count: usize) -> EvaluationResult {
+        let mean = |sum: f64| sum / self.completions.max(1.0);
+        let powers = std::iter::successors(Some(1), |k| Some(k * 2)).take_while(|k| *k <= count);
+        let pass_at = |k: usize| {
+            let sum: f64 = self.right.iter().map(|right| pass_at_k(count, *right, k)).sum();
+            (k, sum / self.right.len().max(1) as f64)
+        };
+        EvaluationResult {
+            name: set.name.clone(),
+            rows: set.examples.len(),
+            completions_per_row: count,
+            accuracy: mean(self.score),
+            exact: mean(self.exact),
+            reward: mean(self.reward),
+            rewards: self.names.iter().cloned().zip(self.rewards.iter().map(|sum| mean(*sum))).collect(),
+            pass_at: powers.map(pass_at).collect(),
+            mean_length: mean(self.length),
+            clipped_ratio: mean(self.clipped),
+        }
+    }
+}
+
+/// The unbiased estimator 1 − C(n−c, k) / C(n, k) for `right` of `count` completions (Chen et al., 2021).
+#[must_use]
+pub fn pass_at_k(count: usize, right: usize, k: usize) -> f64 {
+    if count - right < k {
+        return 1.0;
+    }
+    let miss: f64 = (count - right + 1..=count).map(|place| 1.0 - k as f64 / place as f64).product();
+    1.0 - miss
+}
+
+/// All splits as metrics, without the `eval_` prefix; of several splits each name carries its split.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn metrics(
+    model: &dyn Generate,
+    sets: &[EvaluationSet],
+    run: &Run,
+    encoder: &PromptEncoder,
+    rewards: &Rewards,
+    sampling: &SamplingParameters,
+) -> Result<StepMetrics> {
+    let parameters = parameters(run, sampling);
+    let mut metrics = StepMetrics::new();
+    for set in sets {
+        let result = evaluate(model, set, run, encoder, rewards, &parameters, &mut |_| {})?;
+        let prefix = if sets.len() == 1 { String::new() } else { format!("{}_", set.name) };
+        metrics.insert(format!("{prefix}accuracy"), result.accuracy);
+        metrics.insert(format!("{prefix}exact_match"), result.exact);
+        metrics.insert(format!("{prefix}reward"), result.reward);
+        for (name, value) in &result.rewards {
+            metrics.insert(format!("{prefix}rewards/{name}/mean"), *value);
+        }
+        for (k, value) in &result.pass_at {
+            metrics.insert(format!("{prefix}pass@{k}"), *value);
+        }
+        metrics.insert(format!("{prefix}completions/mean_length"), result.mean_length);
+        metrics.insert(format!("{prefix}completions/clipped_ratio"), result.clipped_ratio);
+    }
+    Ok(metrics)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 1 − C(2, 2)/C(4, 2) = 5/6, and the limits.
+    #[test]
+    fn pass_at_k_matches_hand_numbers() {
+        assert!((pass_at_k(4, 2, 2) - 5.0 / 6.0).abs() < 1e-12, "two of four, two tries");
+        assert!((pass_at_k(8, 2, 1) - 0.25).abs() < 1e-12, "one try is the share");
+        assert!(pass_at_k(4, 0, 4).abs() < 1e-12, "never right");
+        assert!((pass_at_k(4, 1, 4) - 1.0).abs() < 1e-12, "all tries");
+    }
+}

@@ -1,0 +1,28 @@
+//! The operations that run as our own WGSL on a GPU and as their vectorised twins on the CPU.
+//! It knows tensors and nothing of models, rollouts or losses.
+
+mod assemble;
+mod flex_slices;
+mod launch;
+mod policy_loss;
+mod sample_token;
+mod shape_check;
+mod token_logprob;
+mod vector_math;
+
+pub use assemble::{AssembleError, Shader, assemble};
+pub use launch::{DeviceError, check_device};
+pub use policy_loss::{
+    PolicyLoss, PolicyLossInput, PolicyLossMetrics, PolicyLossOptions, policy_loss,
+    policy_loss_metrics,
+};
+pub use sample_token::{SampleOptions, SampleOptionsError, sample_token};
+pub use token_logprob::LOGITS_CHUNK_BYTES;
+pub use token_logprob::{
+    SUPPRESSED_LOGPROB, TokenLogprob, TokenLogprobOptions, logits_logprob, token_logprob,
+};
+
+/// Every variant of every kernel, as it may be launched; the soundness test validates each without a GPU.
+pub fn shaders() -> Vec<Shader> {
+    [token_logprob::shaders(), policy_loss::shaders(), sample_token::shaders()].concat()
+}

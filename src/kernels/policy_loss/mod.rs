@@ -1,0 +1,139 @@
+//! The clipped policy loss with its k3 term: loss, statistics and gradient in one pass.
+//! It does not know how tokens are weighted (grpo, bnpo, dr_grpo, dapo): the weights come in.
+
+mod backends;
+mod clip_metrics;
+mod twin;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::Tensor;
+
+use super::shape_check::ShapeCheck;
+
+pub(crate) use backends::shaders;
+pub use clip_metrics::{PolicyLossMetrics, policy_loss_metrics};
+
+/// Planes of [`PolicyLoss::terms`].
+pub const TERMS: usize = 5;
+/// Planes of the packed constants: old, reference, advantage, mask, weight, kl_weight.
+const STREAMS: usize = 6;
+/// `exp` of a larger log-ratio overflows: the loss becomes NaN, and the step is refused.
+const LARGEST_LOG_RATIO: f32 = 88.0;
+/// The reference log-ratio is clamped to this before `exp`.
+const LARGEST_LOG_REFERENCE_RATIO: f32 = 20.0;
+
+/// The options of the loss, named as in TRL's `GRPOConfig`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyLossOptions {
+    /// The ratio is clipped below at 1 - `epsilon_low`.
+    pub epsilon_low: f32,
+    /// The ratio is clipped above at 1 + `epsilon_high`.
+    pub epsilon_high: f32,
+    /// Cap of the unclipped ratio.
+    pub delta: Option<f32>,
+    /// Factor of the k3 term.
+    pub beta: f32,
+    /// One ratio per row, `exp` of the mean log-ratio over the mask (GSPO), instead of one per token.
+    pub sequence_level: bool,
+    /// k3 times the ratio (TRL's `use_bias_correction_kl`).
+    pub bias_corrected_kl: bool,
+}
+
+/// What the loss is computed from; every tensor is [R, T], and only `logprobs` receives a gradient.
+#[derive(Debug, Clone)]
+pub struct PolicyLossInput {
+    /// Log-probabilities under the policy that is trained.
+    pub logprobs: Tensor<2>,
+    /// Log-probabilities under the policy at rollout time; with one update per batch pass `logprobs.detach()`.
+    pub old_logprobs: Tensor<2>,
+    /// Log-probabilities under the reference model; needed if `beta` is not 0, and k3 is 0 without it.
+    pub reference_logprobs: Option<Tensor<2>>,
+    /// Advantage of every token.
+    pub advantages: Tensor<2>,
+    /// 1 where the token counts, 0 elsewhere; nothing is read where it is 0.
+    pub mask: Tensor<2>,
+    /// Weight of every token in the loss, with the denominators of the aggregation inside.
+    pub weights: Tensor<2>,
+    /// Factor of `beta` per token; 1 if absent.
+    pub kl_weights: Option<Tensor<2>>,
+}
+
+/// The result of [`policy_loss`].
+#[derive(Debug, Clone)]
+pub struct PolicyLoss {
+    /// [1] sum over R and T of weight * mask * l, tracked. NaN if a number was not finite or a ratio overflowed.
+    pub loss: Tensor<1>,
+    /// [5, R, T] without gradient: l, ratio, k3 (corrected if asked for), clipped below, clipped above.
+    pub terms: Tensor<3>,
+}
+
+/// The clipped policy loss of TRL's `GRPOTrainer._compute_loss` for the loss types grpo, bnpo, dr_grpo and dapo.
+///
+/// `l = -min(min(r, delta) A, clip(r, 1 - epsilon_low, 1 + epsilon_high) A) + beta kl_weight k3`,
+/// `k3 = exp(d) - d - 1` with `d = reference - logprob`, clamped to 20 before `exp` (which TRL does not do, and which
+/// never acts in a healthy run). The gradient comes from the same pass and is kept for the backward one.
+///
+/// # Panics
+/// On shapes that disagree, or if `beta` is not 0 and there are no reference log-probabilities.
+#[must_use]
+pub fn policy_loss(input: PolicyLossInput, options: &PolicyLossOptions) -> PolicyLoss {
+    check_shapes(&input);
+    assert!(
+        options.beta == 0.0 || input.reference_logprobs.is_some(),
+        "policy_loss: beta is {}, which needs reference log-probabilities",
+        options.beta
+    );
+    let settings = Settings { options: options.clone(), has_reference: input.reference_logprobs.is_some() };
+    let logprobs = input.logprobs.clone();
+    let [rows, tokens] = logprobs.dims();
+    if rows * tokens == 0 {
+        return PolicyLoss { loss: logprobs.sum(), terms: Tensor::zeros([TERMS, rows, tokens], &input.mask.device()) };
+    }
+    let (loss, terms, _) =
+        Dispatch::policy_loss(logprobs.into_dispatch(), pack(input).into_dispatch(), settings);
+    PolicyLoss { loss: Tensor::from_dispatch(loss), terms: Tensor::from_dispatch(terms) }
+}
+
+fn check_shapes(input: &PolicyLossInput) {
+    let mut check = ShapeCheck::new("policy_loss")
+        .tensor("logprobs", "RT", &input.logprobs.dims())
+        .tensor("old_logprobs", "RT", &input.old_logprobs.dims())
+        .tensor("advantages", "RT", &input.advantages.dims())
+        .tensor("mask", "RT", &input.mask.dims())
+        .tensor("weights", "RT", &input.weights.dims());
+    for (name, tensor) in [("reference_logprobs", &input.reference_logprobs), ("kl_weights", &input.kl_weights)] {
+        if let Some(tensor) = tensor {
+            check = check.tensor(name, "RT", &tensor.dims());
+        }
+    }
+}
+
+/// All constants in one tensor [6, R, T]: separate ones would need more bindings than every adapter has.
+fn pack(input: PolicyLossInput) -> Tensor<3> {
+    let shape = input.mask.dims();
+    let device = input.mask.device();
+    let reference = input.reference_logprobs.unwrap_or_else(|| Tensor::zeros(shape, &device));
+    let kl_weights = input.kl_weights.unwrap_or_else(|| Tensor::ones(shape, &device));
+    let streams: [Tensor<2>; STREAMS] =
+        [input.old_logprobs, reference, input.advantages, input.mask, input.weights, kl_weights];
+    Tensor::stack(streams.map(Tensor::detach).to_vec(), 0)
+}
+
+/// The options, and whether the reference stream holds anything.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    options: PolicyLossOptions,
+    has_reference: bool,
+}
+
+/// The operation on each backend.
+#[backend_extension(Cube, Flex, Autodiff)]
+pub trait PolicyLossOps: Backend {
+    /// `logprobs` [R, T], `streams` [6, R, T] -> loss [1], terms [5, R, T], d(loss) / d(logprobs) [R, T].
+    fn policy_loss(
+        logprobs: FloatTensor<Self>,
+        streams: FloatTensor<Self>,
+        settings: Settings,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}

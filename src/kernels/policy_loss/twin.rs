@@ -1,0 +1,136 @@
+//! The CPU twin of the kernel, on slices, parallel over rows.
+//! It knows neither tensors nor devices.
+
+use rayon::prelude::*;
+
+use super::{LARGEST_LOG_RATIO, LARGEST_LOG_REFERENCE_RATIO, STREAMS, Settings, TERMS};
+
+/// Loss, terms and gradient on the host.
+pub(super) struct HostLoss {
+    pub(super) loss: f32,
+    pub(super) terms: Vec<f32>,
+    pub(super) gradient: Vec<f32>,
+}
+
+/// The CPU twin, parallel over rows; shapes as in [`PolicyLossOps::policy_loss`].
+pub(super) fn compute(logprobs: &[f32], streams: &[f32], [rows, tokens]: [usize; 2], settings: &Settings) -> HostLoss {
+    let plane = rows * tokens;
+    let mut terms = vec![0.0; TERMS * plane];
+    let mut gradient = vec![0.0; plane];
+    let mut planes = terms.chunks_mut(plane).map(|plane| plane.par_chunks_mut(tokens));
+    let mut next = || planes.next().expect("there are five planes");
+    let outputs = (next(), next(), next(), next(), next(), gradient.par_chunks_mut(tokens));
+    let row_losses: Vec<f64> = outputs
+        .into_par_iter()
+        .enumerate()
+        .map(|(row, (losses, ratios, k3, low, high, gradient))| {
+            let range = row * tokens..(row + 1) * tokens;
+            let stream = |index: usize| &streams[index * plane..][range.clone()];
+            let row = Row { logprobs: &logprobs[range.clone()], streams: std::array::from_fn(stream), settings };
+            row.compute([losses, ratios, k3, low, high], gradient)
+        })
+        .collect();
+    HostLoss { loss: row_losses.iter().sum::<f64>() as f32, terms, gradient }
+}
+
+/// One row of the twin; streams in the order of [`pack`].
+struct Row<'a> {
+    logprobs: &'a [f32],
+    streams: [&'a [f32]; STREAMS],
+    settings: &'a Settings,
+}
+
+/// What one token adds: `ratio_slope` is d(l)/d(ln r), `kl_slope` the part of d(l)/d(logprob) beside it.
+struct Term {
+    loss: f32,
+    k3: f32,
+    low: bool,
+    high: bool,
+    ratio_slope: f32,
+    kl_slope: f32,
+}
+
+impl Row<'_> {
+    /// Fills the row of every term and of the gradient; the result is the row's loss.
+    fn compute(&self, [losses, ratios, k3, low, high]: [&mut [f32]; TERMS], gradient: &mut [f32]) -> f64 {
+        let sequence = self.settings.options.sequence_level;
+        let [.., mask, weights, _] = self.streams;
+        let counted: f32 = mask.iter().sum();
+        let row_log_ratio = if sequence { self.mean_log_ratio(counted) } else { 0.0 };
+        let (mut loss, mut row_slope) = (0.0, 0.0);
+        for token in (0..mask.len()).filter(|&token| mask[token] != 0.0) {
+            let log_ratio = if sequence { row_log_ratio } else { self.log_ratio(token) };
+            let broken = self.is_broken(token) || !log_ratio.is_finite() || log_ratio > LARGEST_LOG_RATIO;
+            let ratio = if broken { f32::NAN } else { log_ratio.exp() };
+            let term = self.term(token, ratio);
+            let weight = weights[token] * mask[token];
+            losses[token] = if broken { f32::NAN } else { term.loss };
+            ratios[token] = ratio;
+            k3[token] = term.k3;
+            low[token] = f32::from(u8::from(term.low));
+            high[token] = f32::from(u8::from(term.high));
+            let slope = if sequence { 0.0 } else { term.ratio_slope } + term.kl_slope;
+            gradient[token] = if broken { f32::NAN } else { weight * slope };
+            loss += f64::from(weight) * f64::from(losses[token]);
+            row_slope += f64::from(weight) * f64::from(term.ratio_slope);
+        }
+        if sequence {
+            let share = row_slope / f64::from(counted.max(1.0));
+            for token in (0..mask.len()).filter(|&token| mask[token] != 0.0) {
+                gradient[token] += (f64::from(mask[token]) * share) as f32;
+            }
+        }
+        loss
+    }
+
+    fn log_ratio(&self, token: usize) -> f32 {
+        self.logprobs[token] - self.streams[0][token]
+    }
+
+    /// The mean over the mask, as TRL takes it: the divisor is at least 1.
+    fn mean_log_ratio(&self, counted: f32) -> f32 {
+        let mask = self.streams[3];
+        let tokens = (0..mask.len()).filter(|&token| mask[token] != 0.0);
+        let sum: f64 = tokens.map(|token| f64::from(mask[token]) * f64::from(self.log_ratio(token))).sum();
+        (sum / f64::from(counted.max(1.0))) as f32
+    }
+
+    fn is_broken(&self, token: usize) -> bool {
+        let [old, reference, advantages, _, weights, _] = self.streams;
+        let reference = if self.settings.has_reference { reference[token] } else { 0.0 };
+        let used = [self.logprobs[token], old[token], reference, advantages[token], weights[token]];
+        used.iter().any(|value| !value.is_finite())
+    }
+
+    fn term(&self, token: usize, ratio: f32) -> Term {
+        let options = &self.settings.options;
+        let advantage = self.streams[2][token];
+        let (lowest, largest) = (1.0 - options.epsilon_low, 1.0 + options.epsilon_high);
+        let delta = options.delta.unwrap_or(f32::MAX);
+        let capped = ratio.min(delta);
+        let (plain, clipped) = (capped * advantage, ratio.clamp(lowest, largest) * advantage);
+        let plain_slope = f32::from(u8::from(ratio <= delta));
+        let clipped_slope = f32::from(u8::from((lowest..=largest).contains(&ratio)));
+        // Equal arguments of the minimum share its slope, as in PyTorch.
+        let slope = match plain.total_cmp(&clipped) {
+            _ if plain == clipped => 0.5 * (plain_slope + clipped_slope),
+            std::cmp::Ordering::Less => plain_slope,
+            _ => clipped_slope,
+        };
+        let has_reference = self.settings.has_reference;
+        let d = if has_reference { self.streams[1][token] - self.logprobs[token] } else { 0.0 };
+        let exponential = d.clamp(-LARGEST_LOG_REFERENCE_RATIO, LARGEST_LOG_REFERENCE_RATIO).exp();
+        let correction = if options.bias_corrected_kl { ratio } else { 1.0 };
+        let k3 = (exponential - d - 1.0) * correction;
+        let beta = options.beta * self.streams[5][token];
+        let corrected = if options.bias_corrected_kl { beta * k3 } else { 0.0 };
+        Term {
+            loss: -plain.min(clipped) + beta * k3,
+            k3,
+            low: capped < lowest && advantage < 0.0,
+            high: capped > largest && advantage > 0.0,
+            ratio_slope: corrected - advantage * ratio * slope,
+            kl_slope: beta * correction * (1.0 - exponential),
+        }
+    }
+}

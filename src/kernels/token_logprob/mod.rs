@@ -1,0 +1,297 @@
+//! Log-probability of each target token under a language-model head, without ever holding the logits of all tokens.
+//! It knows hidden states and weights as plain tensors, not which model they come from.
+//!
+//! With `x[t, j] = (hidden[t] · weight[j]) / temperature`, suppressed tokens left out of every sum:
+//! `logsumexp[t] = ln Σ_j exp x[t, j]`, `logprobs[t] = x[t, targets[t]] − logsumexp[t]`,
+//! `entropies[t] = −Σ_j p ln p` with `p = exp(x[t, j] − logsumexp[t])`.
+//! Counterpart in TRL: `selective_log_softmax` and `entropy_from_logits`.
+
+mod autodiff;
+mod chunks;
+pub use chunks::LOGITS_CHUNK_BYTES;
+mod gpu;
+mod twin;
+
+pub(crate) use gpu::shaders;
+
+use burn::backend::Backend;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Dispatch, ExtensionType, Flex, backend_extension, wgpu::CubeBackend};
+use burn::tensor::{DType, FloatDType, Int, Tensor};
+use burn_flex::FlexTensor;
+
+use super::flex_slices::{floats, from_floats, integers};
+use super::shape_check::ShapeCheck;
+
+/// Log-probability given to a suppressed target: its probability is zero, but the value is finite, so that a mask
+/// of zeros removes it from a loss.
+pub const SUPPRESSED_LOGPROB: f32 = -1.0e30;
+
+/// What the softmax of [`token_logprob`] does besides the plain definition.
+#[derive(Debug, Clone)]
+pub struct TokenLogprobOptions {
+    /// The logits are divided by it; positive.
+    pub temperature: f32,
+    /// `[V]`: 1 for a token of probability zero, 0 for every other; at least one token must remain.
+    pub suppressed: Option<Tensor<1>>,
+    /// Whether to compute the entropies; they are zero otherwise.
+    pub with_entropy: bool,
+}
+
+impl Default for TokenLogprobOptions {
+    /// The plain softmax with entropies.
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            suppressed: None,
+            with_entropy: true,
+        }
+    }
+}
+
+/// Results per token, `[T]` each.
+#[derive(Debug, Clone)]
+pub struct TokenLogprob {
+    /// Log-probability of the target token, at most zero; differentiable.
+    /// NaN if the target is not in `0..V`, [`SUPPRESSED_LOGPROB`] if it is suppressed; both have gradient zero.
+    pub logprobs: Tensor<1>,
+    /// Entropy of the distribution in nats; not differentiable.
+    pub entropies: Tensor<1>,
+    /// Logarithm of the sum of the exponentials of the scaled logits; not differentiable.
+    pub logsumexp: Tensor<1>,
+}
+
+/// Log-probabilities of target tokens from hidden states and the head; the logits exist in chunks of rows only.
+///
+/// Gradients flow to `hidden` and `weight`; a `weight` that is not tracked costs no gradient.
+///
+/// # Shapes
+/// `hidden` `[T, D]`, `weight` `[V, D]`, `targets` `[T]`, results `[T]`.
+///
+/// # Panics
+/// If the shapes disagree, or the temperature is not positive.
+pub fn token_logprob(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    targets: Tensor<1, Int>,
+    options: &TokenLogprobOptions,
+) -> TokenLogprob {
+    let shapes = ShapeCheck::new("token_logprob")
+        .tensor("hidden", "TD", &hidden.dims())
+        .tensor("weight", "VD", &weight.dims())
+        .tensor("targets", "T", &targets.dims());
+    check_options(shapes, options);
+    results(Dispatch::token_logprob(
+        single_precision(hidden).into_dispatch(),
+        single_precision(weight).into_dispatch(),
+        targets.into_dispatch(),
+        suppression(options),
+        Settings::new(options),
+    ))
+}
+
+/// The same from ready logits, with a gradient to them.
+///
+/// # Shapes
+/// `logits` `[T, V]`, `targets` `[T]`, results `[T]`.
+///
+/// # Panics
+/// If the shapes disagree, or the temperature is not positive.
+pub fn logits_logprob(
+    logits: Tensor<2>,
+    targets: Tensor<1, Int>,
+    options: &TokenLogprobOptions,
+) -> TokenLogprob {
+    let shapes = ShapeCheck::new("logits_logprob")
+        .tensor("logits", "TV", &logits.dims())
+        .tensor("targets", "T", &targets.dims());
+    check_options(shapes, options);
+    results(Dispatch::logits_logprob(
+        single_precision(logits).into_dispatch(),
+        targets.into_dispatch(),
+        suppression(options),
+        Settings::new(options),
+    ))
+}
+
+/// Scalars of one call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) inverse_temperature: f32,
+    pub(crate) with_entropy: bool,
+}
+
+impl Settings {
+    fn new(options: &TokenLogprobOptions) -> Self {
+        Self {
+            inverse_temperature: 1.0 / options.temperature,
+            with_entropy: options.with_entropy,
+        }
+    }
+}
+
+/// The suppression mask on its way through Burn's dispatch, which takes no optional tensors.
+#[derive(ExtensionType)]
+pub(crate) enum Suppression<B: Backend> {
+    Nothing,
+    Mask(FloatTensor<B>),
+}
+
+impl<B: Backend> Suppression<B> {
+    fn new(mask: Option<FloatTensor<B>>) -> Self {
+        mask.map_or(Self::Nothing, Self::Mask)
+    }
+
+    fn mask(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::Nothing => None,
+            Self::Mask(mask) => Some(mask),
+        }
+    }
+}
+
+/// What the gradient needs per row, `[T]` each.
+#[derive(ExtensionType)]
+pub(crate) struct PerRow<B: Backend> {
+    pub(crate) targets: IntTensor<B>,
+    pub(crate) logsumexp: FloatTensor<B>,
+    /// Gradient with respect to the log-probabilities.
+    pub(crate) upstream: FloatTensor<B>,
+}
+
+/// `(logprobs, entropies, logsumexp)`, `[T]` each.
+pub(crate) type Statistics<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
+
+/// Routes the operation to WGSL or to the CPU twin; all floats are f32.
+#[backend_extension(Cube, Flex, Autodiff)]
+pub(crate) trait TokenLogprobOps: Backend {
+    /// Statistics of `[T, V]` logits that are computed and dropped chunk by chunk.
+    fn token_logprob(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        #[extension_type] suppression: Suppression<Self>,
+        settings: Settings,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        chunks::forward::<Self>(&hidden, &weight, &targets, suppression.mask(), settings)
+    }
+
+    /// Statistics of ready `[T, V]` logits.
+    fn logits_logprob(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        #[extension_type] suppression: Suppression<Self>,
+        settings: Settings,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Gradient `[T, V]` with respect to the logits, in their memory if nobody else holds it.
+    fn logits_gradient(
+        logits: FloatTensor<Self>,
+        #[extension_type] per_row: PerRow<Self>,
+        #[extension_type] suppression: Suppression<Self>,
+        settings: Settings,
+    ) -> FloatTensor<Self>;
+}
+
+impl TokenLogprobOps for CubeBackend {
+    fn logits_logprob(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        suppression: Suppression<Self>,
+        settings: Settings,
+    ) -> Statistics<Self> {
+        gpu::statistics(logits, targets, suppression.mask(), settings)
+    }
+
+    fn logits_gradient(
+        logits: FloatTensor<Self>,
+        per_row: PerRow<Self>,
+        suppression: Suppression<Self>,
+        settings: Settings,
+    ) -> FloatTensor<Self> {
+        gpu::gradient(logits, per_row, suppression.mask(), settings)
+    }
+}
+
+impl TokenLogprobOps for Flex {
+    fn logits_logprob(
+        logits: FlexTensor,
+        targets: FlexTensor,
+        suppression: Suppression<Self>,
+        settings: Settings,
+    ) -> Statistics<Self> {
+        let mask = suppression.mask();
+        let mask = mask.as_ref().map(floats);
+        let softmax = twin::Softmax {
+            suppressed: mask.as_deref(),
+            settings,
+        };
+        let [rows, vocabulary] = logits.layout().shape().dims();
+        let results = softmax.statistics(&floats(&logits), vocabulary, &integers(&targets));
+        let tensor = |values| from_floats(values, [rows]);
+        (
+            tensor(results.logprobs),
+            tensor(results.entropies),
+            tensor(results.logsumexp),
+        )
+    }
+
+    fn logits_gradient(
+        logits: FlexTensor,
+        per_row: PerRow<Self>,
+        suppression: Suppression<Self>,
+        settings: Settings,
+    ) -> FlexTensor {
+        let mask = suppression.mask();
+        let mask = mask.as_ref().map(floats);
+        let softmax = twin::Softmax {
+            suppressed: mask.as_deref(),
+            settings,
+        };
+        let [_, vocabulary] = logits.layout().shape().dims::<2>();
+        let per_row = twin::PerRow {
+            targets: &integers(&per_row.targets),
+            logsumexp: &floats(&per_row.logsumexp),
+            upstream: &floats(&per_row.upstream),
+        };
+        let mut gradient = logits.to_contiguous();
+        drop(logits);
+        // Copies the logits only if somebody else still holds them.
+        let values = gradient.storage_mut::<f32>();
+        softmax.gradient(values, vocabulary, &per_row);
+        gradient
+    }
+}
+
+fn check_options(shapes: ShapeCheck, options: &TokenLogprobOptions) {
+    let temperature = options.temperature;
+    assert!(
+        temperature > 0.0,
+        "the temperature must be positive, found {temperature}"
+    );
+    if let Some(mask) = &options.suppressed {
+        shapes.tensor("suppressed", "V", &mask.dims());
+    }
+}
+
+fn suppression(options: &TokenLogprobOptions) -> Suppression<Dispatch> {
+    let mask = options.suppressed.clone();
+    Suppression::new(mask.map(|mask| single_precision(mask).into_dispatch()))
+}
+
+/// The kernels compute in f32; gradients are cast back by the autodiff of the cast.
+fn single_precision<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    if tensor.dtype() == DType::F32 {
+        tensor
+    } else {
+        tensor.cast(FloatDType::F32)
+    }
+}
+
+fn results((logprobs, entropies, logsumexp): Statistics<Dispatch>) -> TokenLogprob {
+    TokenLogprob {
+        logprobs: Tensor::from_dispatch(logprobs),
+        entropies: Tensor::from_dispatch(entropies),
+        logsumexp: Tensor::from_dispatch(logsumexp),
+    }
+}

@@ -1,0 +1,111 @@
+//! The small layers of the model as functions of their parameters, and how they are taken out of [`Weights`].
+//!
+//! Weights keep the layout of the files, [out, in]: a matrix product reads the transpose as it lies.
+
+use burn::tensor::Tensor;
+
+use super::weights::{Weights, WeightsError};
+
+/// Takes parameters out of [`Weights`] and checks their shapes.
+pub(crate) struct Source<'a> {
+    /// The parameters.
+    pub weights: &'a Weights,
+    /// The checkpoint's folder, for messages.
+    pub folder: &'a str,
+}
+
+impl Source<'_> {
+    fn flat(&self, name: &str, expected: &[usize]) -> Result<Tensor<1>, WeightsError> {
+        let folder = self.folder.to_owned();
+        let Some(parameter) = self.weights.get(name) else {
+            return Err(WeightsError::Missing { folder, name: name.to_owned() });
+        };
+        if parameter.shape != expected {
+            let (expected, found) = (expected.to_vec(), parameter.shape.clone());
+            return Err(WeightsError::Shape { folder, name: name.to_owned(), expected, found });
+        }
+        Ok(parameter.value.clone())
+    }
+
+    /// The vector `name` of `size` values.
+    pub fn vector(&self, name: &str, size: usize) -> Result<Tensor<1>, WeightsError> {
+        self.flat(name, &[size])
+    }
+
+    /// The matrix `name`, whose file shape may have more than two axes; all but the first are flattened.
+    pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<Tensor<2>, WeightsError> {
+        let columns = shape[1..].iter().product::<usize>();
+        Ok(self.flat(name, shape)?.reshape([shape[0], columns]))
+    }
+
+    /// `<name>.weight` [out, in] and, where there is one, `<name>.bias` [out].
+    pub fn linear(&self, name: &str, [output, input]: [usize; 2], bias: bool) -> Result<Linear, WeightsError> {
+        let weight = self.matrix(&format!("{name}.weight"), &[output, input])?;
+        let bias = if bias { Some(self.vector(&format!("{name}.bias"), output)?) } else { None };
+        Ok(Linear { weight, bias })
+    }
+}
+
+/// y = x Wᵀ + b.
+#[derive(Debug, Clone)]
+pub(crate) struct Linear {
+    /// [out, in]
+    pub weight: Tensor<2>,
+    /// [out]
+    pub bias: Option<Tensor<1>>,
+}
+
+impl Linear {
+    /// # Shapes
+    /// x [.., in] -> [.., out]
+    pub fn forward<const N: usize>(&self, x: Tensor<N>) -> Tensor<N> {
+        let mut shape = x.dims();
+        let [output, input] = self.weight.dims();
+        let rows = shape.iter().product::<usize>() / input;
+        let mut y = x.reshape([rows, input]).matmul(self.weight.clone().transpose());
+        if let Some(bias) = &self.bias {
+            y = y + bias.clone().unsqueeze::<2>();
+        }
+        shape[N - 1] = output;
+        y.reshape(shape)
+    }
+}
+
+/// Root-mean-square norm: x / sqrt(mean(x²) + eps) · w.
+#[derive(Debug, Clone)]
+pub(crate) struct RmsNorm {
+    /// [D]
+    pub weight: Tensor<1>,
+    /// Added to the mean square.
+    pub eps: f64,
+}
+
+impl RmsNorm {
+    /// # Shapes
+    /// x [.., D] -> [.., D]
+    pub fn forward<const N: usize>(&self, x: Tensor<N>) -> Tensor<N> {
+        let scale = (x.clone() * x.clone()).mean_dim(N - 1).add_scalar(self.eps).sqrt().recip();
+        x * scale * self.weight.clone().unsqueeze::<N>()
+    }
+}
+
+/// Layer norm with weight and bias: (x − mean) / sqrt(var + eps) · w + b, biased variance.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerNorm {
+    /// [D]
+    pub weight: Tensor<1>,
+    /// [D]
+    pub bias: Tensor<1>,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+impl LayerNorm {
+    /// # Shapes
+    /// x [.., D] -> [.., D]
+    pub fn forward<const N: usize>(&self, x: Tensor<N>) -> Tensor<N> {
+        let centered = x.clone() - x.mean_dim(N - 1);
+        let scale = (centered.clone() * centered.clone()).mean_dim(N - 1).add_scalar(self.eps).sqrt().recip();
+        centered * scale * self.weight.clone().unsqueeze::<N>() + self.bias.clone().unsqueeze::<N>()
+    }
+}

@@ -1,0 +1,80 @@
+//! Rotary position embedding: angles on the host, rotation on the device.
+//!
+//! Knows nothing of where positions come from: text brings M-RoPE triples, the vision tower rows and columns of patches.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::config::TextConfig;
+
+/// Cosines and sines of a sequence of positions.
+#[derive(Debug, Clone)]
+pub(crate) struct Rotary {
+    /// [B, 1, T, E]
+    cos: Tensor<4>,
+    /// [B, 1, T, E]
+    sin: Tensor<4>,
+    /// [E, E] such that x · R is x with its halves swapped and the new first half negated ("rotate_half").
+    ///
+    /// A product with a constant matrix is one kernel instead of five, exact because each sum has one term,
+    /// and its backward is again one product.
+    rotate_half: Tensor<2>,
+}
+
+impl Rotary {
+    /// From the angles of the first half of a head: `angles` [B, T, E/2], repeated for the second half.
+    fn new(angles: &[f32], [batch, tokens, half]: [usize; 3], device: &Device) -> Self {
+        let repeated = |function: fn(f32) -> f32| {
+            let rows = angles.chunks_exact(half.max(1));
+            let values: Vec<f32> = rows.flat_map(|row| row.iter().chain(row).map(|angle| function(*angle))).collect();
+            Tensor::<4>::from_data(TensorData::new(values, [batch, 1, tokens, 2 * half]), device)
+        };
+        let mut matrix = vec![0.0f32; 4 * half * half];
+        for index in 0..half {
+            matrix[(half + index) * 2 * half + index] = -1.0;
+            matrix[index * 2 * half + half + index] = 1.0;
+        }
+        let rotate_half = Tensor::from_data(TensorData::new(matrix, [2 * half, 2 * half]), device);
+        Self { cos: repeated(f32::cos), sin: repeated(f32::sin), rotate_half }
+    }
+
+    /// M-RoPE of the text model: frequency i turns with the axis whose section holds i.
+    ///
+    /// `positions` [B, T] triples (temporal, height, width). Follows transformers' `Qwen2VLRotaryEmbedding` and
+    /// `apply_multimodal_rotary_pos_emb`.
+    pub fn text(positions: &[[u32; 3]], batch: usize, config: &TextConfig, device: &Device) -> Self {
+        let half = config.head_dim / 2;
+        let frequencies = inverse_frequencies(config.rope_theta, half);
+        let [temporal, height, _] = config.mrope_section;
+        let axis = |index: usize| usize::from(index >= temporal) + usize::from(index >= temporal + height);
+        let angle = |position: &[u32; 3], index: usize| position[axis(index)] as f32 * frequencies[index];
+        let angles: Vec<f32> =
+            positions.iter().flat_map(|position| (0..half).map(move |index| (position, index))).map(|(p, i)| angle(p, i)).collect();
+        Self::new(&angles, [batch, positions.len() / batch.max(1), half], device)
+    }
+
+    /// The vision tower's: a quarter of a head turns with the row, a quarter with the column, then both again.
+    ///
+    /// `positions` [P] (row, column) of patches, the same for every picture of the batch.
+    pub fn vision(positions: &[[u32; 2]], head_dim: usize, device: &Device) -> Self {
+        let quarter = head_dim / 4;
+        let frequencies = inverse_frequencies(10_000.0, quarter);
+        let angles: Vec<f32> = positions
+            .iter()
+            .flat_map(|position| position.iter().flat_map(|place| frequencies.iter().map(move |f| *place as f32 * f)))
+            .collect();
+        Self::new(&angles, [1, positions.len(), 2 * quarter], device)
+    }
+
+    /// # Shapes
+    /// x [B, H, T, E] -> [B, H, T, E]
+    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, heads, tokens, width] = x.dims();
+        let rotated = x.clone().reshape([batch * heads * tokens, width]).matmul(self.rotate_half.clone());
+        x * self.cos.clone() + rotated.reshape([batch, heads, tokens, width]) * self.sin.clone()
+    }
+}
+
+/// theta^(−i/count) for i in 0..count, in f32 as transformers computes them.
+fn inverse_frequencies(theta: f64, count: usize) -> Vec<f32> {
+    (0..count).map(|index| 1.0 / (theta as f32).powf(index as f32 / count as f32)).collect()
+}

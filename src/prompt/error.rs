@@ -1,0 +1,229 @@
+//! What can be wrong with a model folder, a picture or a prompt, in words that name the place and a remedy.
+//!
+//! Knows nothing of how the files are read or the pictures are cut.
+
+use std::path::PathBuf;
+
+/// An example that cannot become a prompt, or a model folder that cannot make prompts.
+#[derive(Debug, thiserror::Error)]
+pub enum PromptError {
+    /// The model folder or one of its files is absent.
+    #[error("{}: not found; expected {expected}\nhint: {hint}", path.display())]
+    MissingFile {
+        /// The file looked for.
+        path: PathBuf,
+        /// What it should hold.
+        expected: &'static str,
+        /// The remedy.
+        hint: &'static str,
+    },
+    /// A file of the model folder is there but cannot be used.
+    #[error("{}: expected {expected}, found {found}\nhint: {hint}", path.display())]
+    BrokenFile {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        expected: &'static str,
+        /// What it holds, or the reader's own words.
+        found: String,
+        /// The remedy.
+        hint: &'static str,
+    },
+    /// The tokenizer lacks one of the tokens that mark pictures.
+    #[error(
+        "{}: the tokenizer has no token `{token}`, which marks pictures in a Qwen2-VL prompt\n\
+         hint: take tokenizer.json from a Qwen2-VL or Qwen2.5-VL folder; text-only Qwen2 folders lack the vision tokens",
+        path.display()
+    )]
+    MissingToken {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// The token's text.
+        token: &'static str,
+    },
+    /// `config.json` and `tokenizer.json` disagree.
+    #[error(
+        "{}: `{key}` is {found}, but the tokenizer has {expected}\n\
+         hint: this file and tokenizer.json come from different models; copy both from the same folder",
+        path.display()
+    )]
+    TokenIdMismatch {
+        /// `config.json` or `generation_config.json`.
+        path: PathBuf,
+        /// The key in it.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// What the tokenizer has.
+        expected: String,
+    },
+    /// A setting of the image processor that this program does not implement, or that makes no sense.
+    #[error("{}: `{key}` is {found}; expected {expected}\nhint: {hint}", path.display())]
+    ProcessorSetting {
+        /// The processor's file.
+        path: PathBuf,
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// Values that work.
+        expected: String,
+        /// The remedy.
+        hint: &'static str,
+    },
+    /// The chat template does not compile.
+    #[error("{}: the chat template is not valid Jinja: {reason}\nhint: restore the file from the model's original folder", path.display())]
+    BrokenTemplate {
+        /// The file that holds it.
+        path: PathBuf,
+        /// The engine's words, with the line.
+        reason: String,
+    },
+    /// The chat template refused the conversation.
+    #[error(
+        "{}: the chat template failed: {reason}\n\
+         hint: check the roles and their order in the row; some templates accept only user and assistant in turn",
+        path.display()
+    )]
+    TemplateFailed {
+        /// The file that holds the template.
+        path: PathBuf,
+        /// The engine's words, with the line.
+        reason: String,
+    },
+    /// Something about one row; the inner error says what.
+    #[error("example `{id}`: {problem}")]
+    Example {
+        /// The row's id.
+        id: String,
+        /// What is wrong with it.
+        problem: Box<PromptError>,
+    },
+    /// Placeholders and pictures do not pair up.
+    #[error(
+        "example `{id}`: the prompt has {placeholders} image placeholder(s), the row has {images} image(s)\n\
+         hint: give one image per image part, in the same order; a literal `<|image_pad|>` in the text counts as a placeholder too"
+    )]
+    PlaceholderCount {
+        /// The row's id.
+        id: String,
+        /// `<|image_pad|>` tokens in the rendered prompt.
+        placeholders: usize,
+        /// Pictures of the row.
+        images: usize,
+    },
+    /// The text holds a placeholder for a video.
+    #[error(
+        "example `{id}`: the prompt has {placeholders} video placeholder(s), but rows carry images only\n\
+         hint: remove `<|video_pad|>` from the text, or give frames as images"
+    )]
+    VideoPlaceholder {
+        /// The row's id.
+        id: String,
+        /// `<|video_pad|>` tokens in the rendered prompt.
+        placeholders: usize,
+    },
+    /// Nothing to read.
+    #[error(
+        "example `{id}`: the chat template rendered an empty prompt\nhint: give the row at least one message with text or an image"
+    )]
+    EmptyPrompt {
+        /// The row's id.
+        id: String,
+    },
+    /// The prompt exceeds a length limit; it is never cut.
+    #[error(
+        "example `{id}`: the prompt has {tokens} tokens ({image_tokens} of them for images), more than {limit_name} {limit}\nhint: {hint}"
+    )]
+    PromptTooLong {
+        /// The row's id.
+        id: String,
+        /// Tokens of the whole prompt.
+        tokens: usize,
+        /// Those that stand for pictures.
+        image_tokens: usize,
+        /// Which limit.
+        limit_name: &'static str,
+        /// Its value.
+        limit: usize,
+        /// The remedy, with numbers.
+        hint: String,
+    },
+    /// A picture that cannot be used.
+    #[error("{place}: {problem}")]
+    Image {
+        /// Where it is: `image 2 of 3 (/data/a.png)`.
+        place: String,
+        /// What is wrong with it.
+        problem: ImageProblem,
+    },
+}
+
+/// Why a picture cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageProblem {
+    /// No such file.
+    #[error(
+        "the image file does not exist\nhint: check the path, and `image_dir` if the path is relative"
+    )]
+    Absent,
+    /// The file cannot be read.
+    #[error(
+        "the image file cannot be read: {reason}\nhint: check that it is a file and its permissions"
+    )]
+    Unreadable {
+        /// The system's words.
+        reason: String,
+    },
+    /// No bytes at all.
+    #[error(
+        "the image has 0 bytes\nhint: an interrupted copy leaves empty files; copy the image again"
+    )]
+    Empty,
+    /// No pixels.
+    #[error(
+        "the image is {width} x {height} pixels, so it has no content\nhint: remove the row or replace the image"
+    )]
+    ZeroSize {
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+    },
+    /// Not an image, or of a format without a decoder.
+    #[error(
+        "the bytes are no image of a known format\nhint: PNG, JPEG, WebP, GIF, BMP and TIFF are read; convert the image to one of them"
+    )]
+    UnknownFormat,
+    /// The decoder gave up.
+    #[error(
+        "the image is corrupt: {reason}\nhint: open it in a viewer; if it is cut off, copy it again"
+    )]
+    Corrupt {
+        /// The decoder's words.
+        reason: String,
+    },
+    /// So large that decoding could exhaust the memory.
+    #[error(
+        "the image is {width} x {height} pixels, more than the {limit} pixels that are decoded\n\
+         hint: resize the file to at most 8192 pixels per side; nothing is lost, the model sees at most `max_pixels` pixels of it"
+    )]
+    TooLarge {
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Most pixels that are decoded.
+        limit: usize,
+    },
+    /// A sliver that the model's resize rule refuses.
+    #[error(
+        "the image is {width} x {height} pixels; the longer side may be at most 200 times the shorter one\nhint: crop or pad the image"
+    )]
+    AspectRatio {
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+    },
+}

@@ -1,0 +1,351 @@
+//! A teacher whose actions stand in a JSONL file; knows nothing of who wrote them or how.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{Teacher, TeacherAnswer, TeacherError, TeacherRequest};
+use crate::record::{Example, FinishReason};
+
+/// An entry of `external` with a `path`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedOptions {
+    /// The name in every log.
+    pub name: String,
+    /// The file: one `{"id", "source"?, "text", "finish_reason"?}` per line; other keys are not read.
+    pub path: PathBuf,
+    /// Actions per prompt: the first of each id.
+    pub num_actions: usize,
+}
+
+/// Actions read from a file, by example id.
+///
+/// Of a file with several sources, those called like the teacher count (and lines without a source, which belong to
+/// all). Of a file with one source, every line counts whatever that source is called.
+#[derive(Debug)]
+pub struct RecordedTeacher {
+    options: RecordedOptions,
+    actions: HashMap<String, Vec<TeacherAnswer>>,
+}
+
+/// A line of the file.
+#[derive(Deserialize)]
+struct Line {
+    id: Id,
+    source: Option<String>,
+    text: String,
+    #[serde(default)]
+    finish_reason: Option<FinishReason>,
+}
+
+/// Some data sets number their rows.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "an `id` that is a string or a whole number")]
+enum Id {
+    Text(String),
+    Number(i64),
+}
+
+impl RecordedTeacher {
+    /// Reads the whole file.
+    ///
+    /// # Errors
+    /// [`TeacherError`] names the file, and the line where one is malformed.
+    pub fn open(options: RecordedOptions) -> Result<Self, TeacherError> {
+        let RecordedOptions { name, path, .. } = &options;
+        let bytes = std::fs::read(path).map_err(|error| TeacherError::Read {
+            path: path.clone(),
+            name: name.clone(),
+            error,
+        })?;
+        let lines = parse(&bytes, name, path)?;
+        let sources: BTreeSet<&str> = lines
+            .iter()
+            .filter_map(|line| line.source.as_deref())
+            .collect();
+        let filters = sources.len() > 1;
+        if filters && !sources.contains(name.as_str()) {
+            let found = sources
+                .iter()
+                .map(|source| format!("`{source}`"))
+                .collect::<Vec<_>>()
+                .join(", ");
+            return Err(TeacherError::UnknownSource {
+                path: path.clone(),
+                name: name.clone(),
+                found,
+            });
+        }
+        let mut actions: HashMap<String, Vec<TeacherAnswer>> = HashMap::new();
+        for line in lines {
+            if filters && line.source.is_some_and(|source| source != *name) {
+                continue;
+            }
+            let id = match line.id {
+                Id::Text(id) => id,
+                Id::Number(id) => id.to_string(),
+            };
+            let finish_reason = line.finish_reason.unwrap_or(FinishReason::Stop);
+            let answer = TeacherAnswer {
+                text: line.text,
+                finish_reason,
+                token_logprobs: None,
+            };
+            actions.entry(id).or_default().push(answer);
+        }
+        Ok(Self { options, actions })
+    }
+
+    /// Examples for which the file holds an action of this teacher.
+    #[must_use]
+    pub fn num_ids(&self) -> usize {
+        self.actions.len()
+    }
+
+    /// Makes sure that there is an action for every example, before the first step.
+    ///
+    /// # Errors
+    /// [`TeacherError::MissingId`] names the first example without one.
+    pub fn check(&self, examples: &[Arc<Example>]) -> Result<(), TeacherError> {
+        examples.iter().try_for_each(|example| self.of(&example.id).map(|_| ()))
+    }
+
+    fn of(&self, id: &str) -> Result<&[TeacherAnswer], TeacherError> {
+        let found = self.actions.get(id).map(Vec::as_slice);
+        found.ok_or_else(|| TeacherError::MissingId {
+            path: self.options.path.clone(),
+            name: self.options.name.clone(),
+            id: id.to_owned(),
+            ids: self.num_ids(),
+        })
+    }
+}
+
+fn parse(bytes: &[u8], name: &str, path: &Path) -> Result<Vec<Line>, TeacherError> {
+    let mut lines = Vec::new();
+    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        lines.push(
+            serde_json::from_slice(line).map_err(|error| TeacherError::Line {
+                path: path.to_owned(),
+                line: index + 1,
+                name: name.to_owned(),
+                fault: error.to_string(),
+            })?,
+        );
+    }
+    Ok(lines)
+}
+
+impl Teacher for RecordedTeacher {
+    fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    fn num_actions(&self) -> usize {
+        self.options.num_actions
+    }
+
+    /// The first actions of each example. The seed changes nothing.
+    fn act(
+        &mut self,
+        requests: &[TeacherRequest<'_>],
+        _seed: u64,
+    ) -> Result<Vec<Vec<TeacherAnswer>>, TeacherError> {
+        let answers = |request: &TeacherRequest<'_>| {
+            let found = self.of(&request.example.id)?;
+            Ok(found.iter().take(request.num_actions).cloned().collect())
+        };
+        requests.iter().map(answers).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tempfile::NamedTempFile;
+
+    use super::super::tests::{example, prompt};
+    use super::*;
+
+    fn file(content: &[u8]) -> NamedTempFile {
+        let mut file = NamedTempFile::new().expect("a temporary file");
+        file.write_all(content).expect("written");
+        file
+    }
+
+    fn open(
+        content: &str,
+        name: &str,
+        num_actions: usize,
+    ) -> Result<RecordedTeacher, TeacherError> {
+        let file = file(content.as_bytes());
+        RecordedTeacher::open(RecordedOptions {
+            name: name.to_owned(),
+            path: file.path().to_owned(),
+            num_actions,
+        })
+    }
+
+    fn texts(teacher: &mut RecordedTeacher, id: &str) -> Result<Vec<String>, TeacherError> {
+        let (example, prompt) = (example(id), prompt(id));
+        let num_actions = teacher.num_actions();
+        let request = TeacherRequest {
+            example: &example,
+            prompt: &prompt,
+            num_actions,
+        };
+        let answers = teacher.act(&[request, request], 1)?;
+        assert_eq!(answers[0], answers[1], "asked twice, answered alike");
+        Ok(answers[0]
+            .iter()
+            .map(|answer| answer.text.clone())
+            .collect())
+    }
+
+    const TWO_SOURCES: &str = r#"
+{"id": "a", "source": "strong", "text": "s1"}
+{"id": "a", "source": "weak", "text": "w1"}
+
+{"id": "a", "text": "anyone's"}
+{"id": "a", "source": "strong", "text": "s2", "tokens": 3}
+{"id": 7, "source": "weak", "text": "w7"}
+"#;
+
+    #[test]
+    fn the_first_actions_of_the_teachers_source_are_given() {
+        let mut strong = open(TWO_SOURCES, "strong", 3).expect("reads");
+        assert_eq!(
+            texts(&mut strong, "a").expect("known"),
+            ["s1", "anyone's", "s2"]
+        );
+        let mut weak = open(TWO_SOURCES, "weak", 1).expect("reads");
+        assert_eq!(texts(&mut weak, "a").expect("known"), ["w1"]);
+        assert_eq!(texts(&mut weak, "7").expect("known"), ["w7"]);
+        assert_eq!((strong.num_ids(), weak.num_ids()), (1, 2));
+    }
+
+    #[test]
+    fn a_lone_source_may_have_any_name() {
+        let content = "{\"id\": \"a\", \"source\": \"gpt\", \"text\": \"x\"}\n{\"id\": \"a\", \"text\": \"y\"}";
+        assert_eq!(
+            texts(&mut open(content, "expert", 2).expect("reads"), "a").expect("known"),
+            ["x", "y"]
+        );
+    }
+
+    #[test]
+    fn several_sources_without_the_teachers_are_refused() {
+        let message = open(TWO_SOURCES, "expert", 1)
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            message.contains("no action of source `expert`, found `strong`, `weak`"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_missing_id_is_named_with_the_file_and_its_size() {
+        let mut weak = open(TWO_SOURCES, "weak", 1).expect("reads");
+        let message = texts(&mut weak, "train-9")
+            .expect_err("missing")
+            .to_string();
+        assert!(
+            message.contains("no action of `weak` for example `train-9`"),
+            "{message}"
+        );
+        assert!(message.contains("holds actions for 2 ids"), "{message}");
+        assert!(
+            message.contains(&weak.options.path.display().to_string()),
+            "{message}"
+        );
+        let message = texts(&mut open("", "weak", 1).expect("an empty file reads"), "a")
+            .expect_err("missing")
+            .to_string();
+        assert!(message.contains("holds actions for 0 ids"), "{message}");
+    }
+
+    #[test]
+    fn malformed_lines_are_named() {
+        for (content, place, fault) in [
+            (
+                "{\"id\": \"a\", \"text\": \"x\"}\n\nnot json",
+                ":3: ",
+                "expected",
+            ),
+            ("{\"id\": \"a\"}", ":1: ", "missing field `text`"),
+            ("{\"text\": \"x\"}", ":1: ", "missing field `id`"),
+            (
+                "{\"id\": 1.5, \"text\": \"x\"}",
+                ":1: ",
+                "an `id` that is a string or a whole number",
+            ),
+            (
+                "{\"id\": \"a\", \"text\": null}",
+                ":1: ",
+                "invalid type: null",
+            ),
+            (
+                "{\"id\": \"a\", \"text\": \"x\"} {}",
+                ":1: ",
+                "trailing characters",
+            ),
+            (
+                "{\"id\": \"a\", \"text\": \"x\", \"finish_reason\": \"bored\"}",
+                ":1: ",
+                "unknown variant `bored`",
+            ),
+            ("[1]", ":1: ", "invalid"),
+        ] {
+            let message = open(content, "expert", 1).expect_err("refused").to_string();
+            assert!(
+                message.contains(place) && message.contains(fault),
+                "{message}"
+            );
+            assert!(message.contains("\nhint: "), "{message}");
+        }
+        let invalid = file(b"{\"id\": \"a\", \"text\": \"\xff\"}");
+        let options = RecordedOptions {
+            name: "expert".to_owned(),
+            path: invalid.path().to_owned(),
+            num_actions: 1,
+        };
+        assert!(
+            RecordedTeacher::open(options)
+                .expect_err("refused")
+                .to_string()
+                .contains(":1: ")
+        );
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let path = PathBuf::from("no/such/actions.jsonl");
+        let options = RecordedOptions {
+            name: "expert".to_owned(),
+            path,
+            num_actions: 1,
+        };
+        let message = RecordedTeacher::open(options)
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            message
+                .starts_with("no/such/actions.jsonl: cannot read the recorded actions of `expert`"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn the_finish_reason_is_kept() {
+        let content = "{\"id\": \"a\", \"text\": \"x\", \"finish_reason\": \"length\"}";
+        let teacher = open(content, "expert", 1).expect("reads");
+        assert_eq!(teacher.actions["a"][0].finish_reason, FinishReason::Length);
+    }
+}

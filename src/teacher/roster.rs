@@ -1,0 +1,363 @@
+//! All external models of a run, asked together; knows nothing of what kind they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{DropReason, Teacher, TeacherError, TeacherRequest, TextCodec, to_action};
+use crate::record::{Action, Example, Prompt};
+
+/// The external models of a run, in configuration order. Empty for plain GRPO.
+#[derive(Default)]
+pub struct Roster {
+    teachers: Vec<Box<dyn Teacher>>,
+}
+
+/// What one call of [`Roster::act`] brought.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RosterAnswer {
+    /// One list per prompt: teacher after teacher, each in its own order.
+    pub actions: Vec<Vec<Action>>,
+    /// One entry per teacher.
+    pub statistics: Vec<TeacherStatistics>,
+}
+
+/// What became of the actions that one teacher was asked for: `asked` = `answered` + all dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TeacherStatistics {
+    /// The teacher.
+    pub name: Arc<str>,
+    /// Actions asked for.
+    pub asked: usize,
+    /// Actions that entered a pool.
+    pub answered: usize,
+    /// Policy tokens of these, end tokens included.
+    pub tokens: usize,
+    /// Actions that did not, by reason.
+    pub dropped: BTreeMap<DropReason, usize>,
+}
+
+impl Roster {
+    /// A roster of teachers with distinct names.
+    ///
+    /// # Errors
+    /// [`TeacherError::Name`] for a name that is empty, taken, or `policy`; [`TeacherError::NoActions`].
+    pub fn new(teachers: Vec<Box<dyn Teacher>>) -> Result<Self, TeacherError> {
+        let mut names = BTreeSet::new();
+        for teacher in &teachers {
+            let name = teacher.name();
+            let fault = match name {
+                "" => Some("but a name cannot be empty"),
+                "policy" => Some("but that is what logs call the trained model"),
+                _ if !names.insert(name) => Some("but more than once"),
+                _ => None,
+            };
+            if let Some(fault) = fault {
+                return Err(TeacherError::Name {
+                    name: name.to_owned(),
+                    fault,
+                });
+            }
+            if teacher.num_actions() == 0 {
+                return Err(TeacherError::NoActions(name.to_owned()));
+            }
+        }
+        Ok(Self { teachers })
+    }
+
+    /// Whether there is no teacher at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.teachers.is_empty()
+    }
+
+    /// The teachers' names, in configuration order.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        self.teachers.iter().map(|teacher| teacher.name()).collect()
+    }
+
+    /// External actions per prompt, all teachers together (Σ n of the method).
+    #[must_use]
+    pub fn num_actions(&self) -> usize {
+        self.teachers
+            .iter()
+            .map(|teacher| teacher.num_actions())
+            .sum()
+    }
+
+    /// Asks every teacher for its actions for each of `prompts` and turns the answers into actions of the policy's
+    /// tokens. Without prompts nobody is asked.
+    ///
+    /// # Errors
+    /// What a teacher fails with, and [`TeacherError::AnswerCount`].
+    pub fn act(
+        &mut self,
+        prompts: &[(&Example, &Prompt)],
+        seed: u64,
+        codec: &dyn TextCodec,
+        max_completion_length: usize,
+    ) -> Result<RosterAnswer, TeacherError> {
+        let mut actions = vec![Vec::new(); prompts.len()];
+        let mut statistics = Vec::with_capacity(self.teachers.len());
+        for teacher in &mut self.teachers {
+            let mut tally = TeacherStatistics::new(teacher.name());
+            if !prompts.is_empty() {
+                ask(teacher.as_mut(), prompts, seed, |prompt, answer| {
+                    let action = answer.and_then(|answer| {
+                        to_action(answer, &tally.name, codec, max_completion_length)
+                    });
+                    if let Some(action) = tally.count(action) {
+                        actions[prompt].push(action);
+                    }
+                })?;
+            }
+            tally.warn();
+            statistics.push(tally);
+        }
+        Ok(RosterAnswer {
+            actions,
+            statistics,
+        })
+    }
+}
+
+/// Hands `take` each answer with the index of its prompt, [`DropReason::Missing`] for those that did not come.
+fn ask(
+    teacher: &mut dyn Teacher,
+    prompts: &[(&Example, &Prompt)],
+    seed: u64,
+    mut take: impl FnMut(usize, Result<super::TeacherAnswer, DropReason>),
+) -> Result<(), TeacherError> {
+    let num_actions = teacher.num_actions();
+    let requests: Vec<TeacherRequest<'_>> = prompts
+        .iter()
+        .map(|&(example, prompt)| TeacherRequest {
+            example,
+            prompt,
+            num_actions,
+        })
+        .collect();
+    let answers = teacher.act(&requests, seed)?;
+    let count = |what, found, expected| TeacherError::AnswerCount {
+        name: teacher.name().to_owned(),
+        what,
+        found,
+        expected,
+    };
+    if answers.len() != prompts.len() {
+        return Err(count("lists of actions", answers.len(), prompts.len()));
+    }
+    if let Some(list) = answers.iter().find(|list| list.len() > num_actions) {
+        return Err(count("actions for one prompt", list.len(), num_actions));
+    }
+    for (prompt, list) in answers.into_iter().enumerate() {
+        let missing = num_actions - list.len();
+        list.into_iter().for_each(|answer| take(prompt, Ok(answer)));
+        (0..missing).for_each(|_| take(prompt, Err(DropReason::Missing)));
+    }
+    Ok(())
+}
+
+impl TeacherStatistics {
+    fn new(name: &str) -> Self {
+        Self {
+            name: Arc::from(name),
+            asked: 0,
+            answered: 0,
+            tokens: 0,
+            dropped: BTreeMap::new(),
+        }
+    }
+
+    fn count(&mut self, action: Result<Action, DropReason>) -> Option<Action> {
+        self.asked += 1;
+        match action {
+            Ok(action) => {
+                self.answered += 1;
+                self.tokens += action.token_ids.len();
+                Some(action)
+            }
+            Err(reason) => {
+                *self.dropped.entry(reason).or_default() += 1;
+                None
+            }
+        }
+    }
+
+    fn warn(&self) {
+        if self.dropped.is_empty() {
+            return;
+        }
+        let reasons: Vec<String> = self
+            .dropped
+            .iter()
+            .map(|(reason, count)| format!("{count} {}", reason.name()))
+            .collect();
+        log::warn!(
+            "external source `{}`: dropped of {} actions: {}",
+            self.name,
+            self.asked,
+            reasons.join(", ")
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::TeacherAnswer;
+    use super::super::tests::{Characters, answer, example, prompt};
+    use super::*;
+
+    /// Says the same to everyone.
+    struct Parrot {
+        name: &'static str,
+        num_actions: usize,
+        lists: Option<usize>,
+        answers: Vec<TeacherAnswer>,
+    }
+
+    impl Teacher for Parrot {
+        fn name(&self) -> &str {
+            self.name
+        }
+
+        fn num_actions(&self) -> usize {
+            self.num_actions
+        }
+
+        fn act(
+            &mut self,
+            requests: &[TeacherRequest<'_>],
+            _seed: u64,
+        ) -> Result<Vec<Vec<TeacherAnswer>>, TeacherError> {
+            assert!(!requests.is_empty(), "nobody is asked about nothing");
+            assert!(
+                requests
+                    .iter()
+                    .all(|request| request.num_actions == self.num_actions)
+            );
+            Ok(vec![
+                self.answers.clone();
+                self.lists.unwrap_or(requests.len())
+            ])
+        }
+    }
+
+    fn parrot(name: &'static str, num_actions: usize, answers: &[&str]) -> Box<dyn Teacher> {
+        let answers = answers.iter().copied().map(answer).collect();
+        Box::new(Parrot {
+            name,
+            num_actions,
+            lists: None,
+            answers,
+        })
+    }
+
+    fn act(teachers: Vec<Box<dyn Teacher>>, prompts: usize) -> Result<RosterAnswer, TeacherError> {
+        let (example, prompt) = (example("a"), prompt("a"));
+        Roster::new(teachers)?.act(&vec![(&example, &prompt); prompts], 1, &Characters, 5)
+    }
+
+    #[test]
+    fn actions_come_prompt_by_prompt_and_teacher_by_teacher() {
+        let teachers = vec![parrot("strong", 2, &["ab", "c"]), parrot("weak", 1, &["d"])];
+        let answer = act(teachers, 2).expect("answers");
+        for actions in &answer.actions {
+            let found: Vec<(&str, &str)> = actions
+                .iter()
+                .map(|action| (action.source.name(), action.text.as_str()))
+                .collect();
+            assert_eq!(found, [("strong", "ab"), ("strong", "c"), ("weak", "d")]);
+        }
+        let [strong, weak] = &answer.statistics[..] else {
+            panic!("two teachers")
+        };
+        assert_eq!(
+            (&*strong.name, strong.asked, strong.answered, strong.tokens),
+            ("strong", 4, 4, 10)
+        );
+        assert_eq!(
+            (&*weak.name, weak.asked, weak.answered, weak.tokens),
+            ("weak", 2, 2, 4)
+        );
+        assert!(strong.dropped.is_empty() && weak.dropped.is_empty());
+    }
+
+    #[test]
+    fn what_is_dropped_is_counted_by_reason() {
+        let answer = act(vec![parrot("a", 4, &["ok", " ", "too long"])], 2).expect("answers");
+        assert_eq!(
+            answer.actions.iter().map(Vec::len).collect::<Vec<_>>(),
+            [1, 1]
+        );
+        let statistics = &answer.statistics[0];
+        assert_eq!((statistics.asked, statistics.answered), (8, 2));
+        let dropped = [
+            (DropReason::Missing, 2),
+            (DropReason::Empty, 2),
+            (DropReason::TooLong, 2),
+        ];
+        assert_eq!(statistics.dropped, BTreeMap::from(dropped));
+    }
+
+    #[test]
+    fn without_teachers_or_prompts_nothing_happens() {
+        let alone = act(Vec::new(), 2).expect("answers");
+        assert_eq!(
+            (alone.actions, alone.statistics),
+            (vec![Vec::new(), Vec::new()], Vec::new())
+        );
+        let unasked = act(vec![parrot("a", 1, &["x"])], 0).expect("answers");
+        assert!(unasked.actions.is_empty());
+        assert_eq!(unasked.statistics[0].asked, 0);
+        assert!(Roster::default().is_empty());
+    }
+
+    #[test]
+    fn names_and_sizes_are_known() {
+        let roster = Roster::new(vec![parrot("a", 2, &[]), parrot("b", 1, &[])]).expect("a roster");
+        assert_eq!(
+            (roster.names(), roster.num_actions(), roster.is_empty()),
+            (vec!["a", "b"], 3, false)
+        );
+    }
+
+    #[test]
+    fn unusable_rosters_are_refused() {
+        let refused = |teachers| Roster::new(teachers).err().expect("refused").to_string();
+        assert!(
+            refused(vec![parrot("a", 1, &[]), parrot("a", 1, &[])])
+                .contains("`a`, but more than once")
+        );
+        assert!(
+            refused(vec![parrot("policy", 1, &[])])
+                .contains("`policy`, but that is what logs call")
+        );
+        assert!(refused(vec![parrot("", 1, &[])]).contains("cannot be empty"));
+        assert!(refused(vec![parrot("a", 0, &[])]).contains("`a` has `num_actions` 0"));
+    }
+
+    #[test]
+    fn a_teacher_that_miscounts_is_named() {
+        let many = act(vec![parrot("a", 1, &["x", "y"])], 1)
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            many.contains("`a` returned 2 actions for one prompt, expected 1"),
+            "{many}"
+        );
+        let short = Parrot {
+            name: "a",
+            num_actions: 1,
+            lists: Some(1),
+            answers: Vec::new(),
+        };
+        let short = act(vec![Box::new(short)], 3)
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            short.contains("`a` returned 1 lists of actions, expected 3"),
+            "{short}"
+        );
+    }
+}

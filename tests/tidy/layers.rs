@@ -1,0 +1,184 @@
+//! Who may know whom: stages, devices, the outside world.
+
+use std::collections::BTreeSet;
+
+use regex::Regex;
+
+use super::source::{SourceFile, files};
+use super::{code_matches, matches, module, report, top_modules};
+
+/// Plain Rust on host data.
+const HOST: [&str; 13] = [
+    "advantage",
+    "batch",
+    "cli",
+    "config",
+    "counting",
+    "dataset",
+    "metrics",
+    "prompt",
+    "record",
+    "reward",
+    "run_folder",
+    "selection",
+    "teacher",
+];
+/// What any host module may use besides itself.
+const SHARED: [&str; 2] = ["record", "generator"];
+/// A model that answers on this device is a teacher too; it is the one device file of a host stage.
+const DEVICE_FILES_OF_HOST: [&str; 1] = ["src/teacher/local.rs"];
+/// `(module, module)`: the flags of the command line are the keys of the configuration.
+const PAIRS: [(&str, &str); 1] = [("cli", "config")];
+/// Modules that put stages together; every other one uses at most one of them.
+const COMPOSERS: [&str; 9] = [
+    "commands",
+    "setup",
+    "train",
+    "trainer",
+    "sft",
+    "evaluation",
+    "learner",
+    "checkpoint",
+    "demo",
+];
+
+fn host_files() -> Vec<SourceFile> {
+    let mut sources = files("src", "rs");
+    sources.retain(|file| {
+        HOST.contains(&module(&file.path)) && !DEVICE_FILES_OF_HOST.contains(&file.path.as_str())
+    });
+    sources
+}
+
+#[test]
+fn host_stages_know_no_device() {
+    let device = Regex::new(
+        r"\b(burn|burn_\w+|cubecl\w*|wgpu)\s*::|\buse\s+(burn|burn_\w+|cubecl\w*|wgpu)\b",
+    )
+    .expect("valid");
+    let places = host_files()
+        .iter()
+        .flat_map(|file| matches(file, &device))
+        .collect();
+    report(
+        "host stages never name burn, cubecl or wgpu",
+        "they run and are tested without any device",
+        places,
+    );
+}
+
+#[test]
+fn a_stage_imports_records_only() {
+    let mut places = Vec::new();
+    for file in host_files() {
+        for used in file.imported_modules() {
+            let own = module(&file.path);
+            if used != own && !SHARED.contains(&used) && !PAIRS.contains(&(own, used)) {
+                places.push((file.path.clone(), format!("uses `crate::{used}`")));
+            }
+        }
+    }
+    report(
+        "a host stage imports only crate::record and crate::generator",
+        "stages meet in records, so each can change alone",
+        places,
+    );
+}
+
+#[test]
+fn only_composers_use_several_stages() {
+    let mut places = Vec::new();
+    for name in top_modules()
+        .iter()
+        .filter(|name| !HOST.contains(&name.as_str()) && !COMPOSERS.contains(&name.as_str()))
+    {
+        let sources = files("src", "rs");
+        let own = sources.iter().filter(|file| module(&file.path) == name);
+        let used: BTreeSet<&str> = own.flat_map(SourceFile::imported_modules).collect();
+        let stages: Vec<&str> = used
+            .into_iter()
+            .filter(|used| HOST.contains(used) && *used != "record")
+            .collect();
+        if stages.len() > 1 {
+            places.push((format!("src/{name}"), format!("uses {}", stages.join(", "))));
+        }
+    }
+    report(
+        "only the modules that compose the program use several stages",
+        "a reader finds the order of the stages in one place",
+        places,
+    );
+}
+
+#[test]
+fn burns_backend_layers_are_named_by_kernels_only() {
+    let places = code_matches(r"\b(Autodiff|Fusion|Dispatch)\b", &["src/kernels/"]);
+    report(
+        "only src/kernels names Autodiff, Fusion or Dispatch",
+        "the rest of the program is the same on every backend",
+        places,
+    );
+}
+
+#[test]
+fn only_commands_and_metrics_print() {
+    let places = code_matches(
+        r"\b(print|println|eprint|eprintln)!",
+        &["src/main.rs", "src/commands/", "src/metrics/"],
+    );
+    report(
+        "only main.rs, commands/ and metrics/ print",
+        "standard output is for results; everything else logs",
+        places,
+    );
+}
+
+#[test]
+fn each_outside_world_has_one_door() {
+    let places = code_matches(r"\bserde_saphyr\b", &["src/config/"]);
+    report(
+        "only src/config knows YAML",
+        "there is one place where options are read",
+        places,
+    );
+    let places = code_matches(
+        r"\b(std::net|TcpStream|TcpListener|UdpSocket)\b",
+        &["src/teacher/endpoint.rs"],
+    );
+    report(
+        "only teacher/endpoint.rs opens a socket",
+        "a run without endpoints stays on its machine",
+        places,
+    );
+    let places = code_matches(r"\bprocess::Command\b", &["src/reward/process.rs"]);
+    report(
+        "only reward/process.rs starts a program",
+        "a run does not depend on what is installed",
+        places,
+    );
+}
+
+#[test]
+fn stages_are_functions_of_their_input() {
+    let clock = Regex::new(r"\b(Instant|SystemTime)::now\b").expect("valid");
+    let stages = host_files();
+    let places = stages
+        .iter()
+        .filter(|file| module(&file.path) != "metrics")
+        .flat_map(|file| matches(file, &clock))
+        .collect();
+    report(
+        "no host stage reads a clock",
+        "the same input gives the same output",
+        places,
+    );
+    let places = code_matches(
+        r"\bthread_rng\b|\brand::(rng|random)\b|\bfrom_(os_rng|entropy)\b|\bOsRng\b",
+        &[],
+    );
+    report(
+        "randomness enters as a seed",
+        "a run can be repeated",
+        places,
+    );
+}
