@@ -16,8 +16,17 @@ use crate::model::weights::{Weights, WeightsError, host_values};
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 
 /// Weight files of any framework: never copied, because ours replace them.
-const WEIGHT_SUFFIXES: [&str; 9] =
-    [".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".h5", ".msgpack", ".gguf"];
+const WEIGHT_SUFFIXES: [&str; 9] = [
+    ".safetensors",
+    ".safetensors.index.json",
+    ".bin",
+    ".bin.index.json",
+    ".pt",
+    ".pth",
+    ".h5",
+    ".msgpack",
+    ".gguf",
+];
 
 /// Why a checkpoint cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +38,9 @@ pub enum CheckpointError {
     #[error(transparent)]
     State(#[from] MetricsError),
     /// A file of the base model cannot be copied, or the optimizer's file cannot be read or written.
-    #[error("{path}: {source}\nhint: check that the file exists, that it may be accessed, and that the disk is not full")]
+    #[error(
+        "{path}: {source}\nhint: check that the file exists, that it may be accessed, and that the disk is not full"
+    )]
     Io {
         /// The file.
         path: String,
@@ -37,7 +48,9 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// The optimizer's file does not belong to this model.
-    #[error("{path}: {problem}\nhint: resume from another checkpoint, or start afresh with its folder as `model_name_or_path`")]
+    #[error(
+        "{path}: {problem}\nhint: resume from another checkpoint, or start afresh with its folder as `model_name_or_path`"
+    )]
     Optimizer {
         /// The file.
         path: String,
@@ -57,9 +70,16 @@ pub fn save_model(weights: &Weights, base: &Path, folder: &Path) -> Result<(), C
     };
     for entry in std::fs::read_dir(base).map_err(io(base))? {
         let path = entry.map_err(io(base))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        let is_ours = name == OPTIMIZER_FILE || name == crate::metrics::TRAINER_STATE_FILE || name.starts_with('.');
-        if !path.is_file() || is_ours || WEIGHT_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default()
+            .to_owned();
+        let is_ours = name == OPTIMIZER_FILE
+            || name == crate::metrics::TRAINER_STATE_FILE
+            || name.starts_with('.');
+        if !path.is_file() || is_ours || WEIGHT_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+        {
             continue;
         }
         std::fs::copy(&path, folder.join(&name)).map_err(io(&path))?;
@@ -71,21 +91,34 @@ pub fn save_model(weights: &Weights, base: &Path, folder: &Path) -> Result<(), C
 ///
 /// # Errors
 /// If a file cannot be read or written.
-pub fn save(learner: &Learner, base: &Path, state: &TrainerState, folder: &Path, model_only: bool) -> Result<(), CheckpointError> {
+pub fn save(
+    learner: &Learner,
+    base: &Path,
+    state: &TrainerState,
+    folder: &Path,
+    model_only: bool,
+) -> Result<(), CheckpointError> {
     save_model(&learner.weights, base, folder)?;
     if !model_only {
-        let mut tensors: Vec<(String, StateView<'_>)> =
-            learner.optimizer.state().map(|(name, tensor)| (name, StateView::new(tensor))).collect();
+        let mut tensors: Vec<(String, StateView<'_>)> = learner
+            .optimizer
+            .state()
+            .map(|(name, tensor)| (name, StateView::new(tensor)))
+            .collect();
         if !learner.weights.stored_exactly() {
             let exact = learner.weights.iter();
-            tensors.extend(exact.map(|(name, parameter)| (format!("exact.{name}"), StateView::new(&parameter.value))));
+            tensors.extend(exact.map(|(name, parameter)| {
+                (format!("exact.{name}"), StateView::new(&parameter.value))
+            }));
         }
         let path = folder.join(OPTIMIZER_FILE);
         let steps = learner.optimizer.steps_taken().to_string();
         let metadata = std::collections::HashMap::from([("steps".to_owned(), steps)]);
-        safetensors::serialize_to_file(tensors, Some(metadata), &path).map_err(|error| CheckpointError::Io {
-            path: path.display().to_string(),
-            source: std::io::Error::other(error.to_string()),
+        safetensors::serialize_to_file(tensors, Some(metadata), &path).map_err(|error| {
+            CheckpointError::Io {
+                path: path.display().to_string(),
+                source: std::io::Error::other(error.to_string()),
+            }
         })?;
     }
     Ok(state.save(folder)?)
@@ -95,27 +128,52 @@ pub fn save(learner: &Learner, base: &Path, state: &TrainerState, folder: &Path,
 ///
 /// # Errors
 /// If the file is absent, broken, or of another model.
-pub fn restore_optimizer(learner: &mut Learner, folder: &Path, device: &Device) -> Result<(), CheckpointError> {
+pub fn restore_optimizer(
+    learner: &mut Learner,
+    folder: &Path,
+    device: &Device,
+) -> Result<(), CheckpointError> {
     let path = folder.join(OPTIMIZER_FILE);
     let shown = path.display().to_string();
-    let bytes = std::fs::read(&path).map_err(|source| CheckpointError::Io { path: shown.clone(), source })?;
-    let wrong = |problem: String| CheckpointError::Optimizer { path: shown.clone(), problem };
+    let bytes = std::fs::read(&path).map_err(|source| CheckpointError::Io {
+        path: shown.clone(),
+        source,
+    })?;
+    let wrong = |problem: String| CheckpointError::Optimizer {
+        path: shown.clone(),
+        problem,
+    };
     let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| wrong(error.to_string()))?;
-    let steps = header.metadata().as_ref().and_then(|metadata| metadata.get("steps")?.parse().ok());
-    let steps: u64 = steps.ok_or_else(|| wrong("the number of updates is not noted in it".to_owned()))?;
+    let (_, header) =
+        SafeTensors::read_metadata(&bytes).map_err(|error| wrong(error.to_string()))?;
+    let steps = header
+        .metadata()
+        .as_ref()
+        .and_then(|metadata| metadata.get("steps")?.parse().ok());
+    let steps: u64 =
+        steps.ok_or_else(|| wrong("the number of updates is not noted in it".to_owned()))?;
     let mut state = BTreeMap::new();
     for (name, view) in file.tensors() {
         let words = view.data().chunks_exact(4);
-        let values: Vec<f32> = words.map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect();
-        let parameter = ["exp_avg.", "exp_avg_sq.", "exact."].iter().find_map(|prefix| name.strip_prefix(prefix));
+        let values: Vec<f32> = words
+            .map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+            .collect();
+        let parameter = ["exp_avg.", "exp_avg_sq.", "exact."]
+            .iter()
+            .find_map(|prefix| name.strip_prefix(prefix));
         let expected = parameter.and_then(|parameter| learner.weights.get(parameter));
         let expected = expected.map(|parameter| parameter.shape.iter().product::<usize>());
         if expected != Some(values.len()) {
-            return Err(wrong(format!("`{name}` has {} values, the model has {expected:?}", values.len())));
+            return Err(wrong(format!(
+                "`{name}` has {} values, the model has {expected:?}",
+                values.len()
+            )));
         }
         if let Some(parameter) = name.strip_prefix("exact.") {
-            let value = Tensor::from_data(burn::tensor::TensorData::new(values.clone(), [values.len()]), device);
+            let value = Tensor::from_data(
+                burn::tensor::TensorData::new(values.clone(), [values.len()]),
+                device,
+            );
             learner.weights.replace(parameter, value);
         } else {
             state.insert(name, values);
@@ -133,7 +191,10 @@ struct StateView<'a> {
 
 impl<'a> StateView<'a> {
     fn new(tensor: &'a Tensor<1>) -> Self {
-        Self { tensor, shape: tensor.dims() }
+        Self {
+            tensor,
+            shape: tensor.dims(),
+        }
     }
 }
 
@@ -147,7 +208,11 @@ impl View for StateView<'_> {
     }
 
     fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        host_values(self.tensor).iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
+        host_values(self.tensor)
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect::<Vec<u8>>()
+            .into()
     }
 
     fn data_len(&self) -> usize {

@@ -37,7 +37,10 @@ impl DeviceChoice {
     ];
 
     fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(choice, _)| *choice == self).map_or("auto", |(_, name)| name)
+        Self::ALL
+            .iter()
+            .find(|(choice, _)| *choice == self)
+            .map_or("auto", |(_, name)| name)
     }
 }
 
@@ -46,7 +49,9 @@ impl FromStr for DeviceChoice {
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
         let found = Self::ALL.iter().find(|(_, name)| *name == text);
-        found.map(|(choice, _)| *choice).ok_or_else(|| DeviceError::Unknown(text.to_owned()))
+        found
+            .map(|(choice, _)| *choice)
+            .ok_or_else(|| DeviceError::Unknown(text.to_owned()))
     }
 }
 
@@ -54,7 +59,9 @@ impl FromStr for DeviceChoice {
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// A word that is no device.
-    #[error("device `{0}` is unknown; expected auto, gpu, vulkan, metal, dx12 or cpu\nhint: `vision-ekipl doctor` lists what this machine has")]
+    #[error(
+        "device `{0}` is unknown; expected auto, gpu, vulkan, metal, dx12 or cpu\nhint: `vision-ekipl doctor` lists what this machine has"
+    )]
     Unknown(String),
     /// Nothing answers on that API.
     #[error(
@@ -65,7 +72,9 @@ pub enum DeviceError {
         choice: &'static str,
     },
     /// The adapter cannot be initialised.
-    #[error("{adapter}: cannot be opened: {problem}\nhint: update the graphics driver, or run with --device cpu")]
+    #[error(
+        "{adapter}: cannot be opened: {problem}\nhint: update the graphics driver, or run with --device cpu"
+    )]
     Open {
         /// Its name.
         adapter: String,
@@ -119,15 +128,21 @@ pub fn open(choice: DeviceChoice) -> Result<OpenDevice, DeviceError> {
         _ => None,
     };
     let infos = adapters().into_iter().map(|adapter| adapter.get_info());
-    let best = infos.filter(|info| api.is_none_or(|api| info.backend == api)).min_by_key(|info| rank(info.device_type));
+    let best = infos
+        .filter(|info| api.is_none_or(|api| info.backend == api))
+        .min_by_key(|info| rank(info.device_type));
     match best {
         Some(info) if choice != DeviceChoice::Auto || !is_software(&info) => {
             let reason = (choice == DeviceChoice::Auto).then_some("a hardware GPU was found");
             open_adapter(&info, reason)
         }
-        Some(_) => Ok(cpu(Some("only software Vulkan was found, and the CPU backend is faster"))),
+        Some(_) => Ok(cpu(Some(
+            "only software Vulkan was found, and the CPU backend is faster",
+        ))),
         None if choice == DeviceChoice::Auto => Ok(cpu(Some("no GPU adapter was found"))),
-        None => Err(DeviceError::NoAdapter { choice: choice.name() }),
+        None => Err(DeviceError::NoAdapter {
+            choice: choice.name(),
+        }),
     }
 }
 
@@ -161,11 +176,22 @@ const fn rank(kind: wgpu::DeviceType) -> u8 {
 /// Adapters opened by this process: Burn's runtime can be set up once per adapter only.
 static OPENED: Mutex<Vec<(String, OpenDevice)>> = Mutex::new(Vec::new());
 
-fn open_adapter(info: &wgpu::AdapterInfo, reason: Option<&'static str>) -> Result<OpenDevice, DeviceError> {
-    let description = format!("{}, {:?}, {} {}", info.name, info.backend, info.driver, info.driver_info);
-    let mut opened = OPENED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+fn open_adapter(
+    info: &wgpu::AdapterInfo,
+    reason: Option<&'static str>,
+) -> Result<OpenDevice, DeviceError> {
+    let description = format!(
+        "{}, {:?}, {} {}",
+        info.name, info.backend, info.driver, info.driver_info
+    );
+    let mut opened = OPENED
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some((_, open)) = opened.iter().find(|(key, _)| *key == description) {
-        return Ok(OpenDevice { reason, ..open.clone() });
+        return Ok(OpenDevice {
+            reason,
+            ..open.clone()
+        });
     }
     let api = match info.backend {
         wgpu::Backend::Vulkan => WgpuBackend::Vulkan,
@@ -183,11 +209,20 @@ fn open_adapter(info: &wgpu::AdapterInfo, reason: Option<&'static str>) -> Resul
     let options = Device::wgpu_options().device_kind(kind).graphics_api(api);
     let (device, setup) = options
         .init_with_setup()
-        .map_err(|error| DeviceError::Open { adapter: description.clone(), problem: error.to_string() })?;
+        .map_err(|error| DeviceError::Open {
+            adapter: description.clone(),
+            problem: error.to_string(),
+        })?;
     crate::kernels::check_device(&device)?;
     let limits = setup.device.limits();
-    let max_buffer_bytes = u64::from(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size);
-    let open = OpenDevice { device, description: description.clone(), max_buffer_bytes, reason };
+    let max_buffer_bytes =
+        u64::from(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size);
+    let open = OpenDevice {
+        device,
+        description: description.clone(),
+        max_buffer_bytes,
+        reason,
+    };
     opened.push((description, open.clone()));
     Ok(open)
 }
@@ -198,8 +233,15 @@ mod tests {
 
     #[test]
     fn unknown_devices_are_named() {
-        let error = "cuda".parse::<DeviceChoice>().expect_err("cuda is none of ours");
-        assert!(error.to_string().contains("device `cuda` is unknown; expected auto, gpu"), "{error}");
+        let error = "cuda"
+            .parse::<DeviceChoice>()
+            .expect_err("cuda is none of ours");
+        assert!(
+            error
+                .to_string()
+                .contains("device `cuda` is unknown; expected auto, gpu"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -210,8 +252,17 @@ mod tests {
 
     #[test]
     fn an_api_of_another_system_has_no_adapter() {
-        let foreign = if cfg!(target_os = "macos") { DeviceChoice::Dx12 } else { DeviceChoice::Metal };
+        let foreign = if cfg!(target_os = "macos") {
+            DeviceChoice::Dx12
+        } else {
+            DeviceChoice::Metal
+        };
         let error = open(foreign).expect_err("no such API here");
-        assert!(error.to_string().contains("no adapter was found for `--device"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("no adapter was found for `--device"),
+            "{error}"
+        );
     }
 }

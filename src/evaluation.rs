@@ -68,11 +68,17 @@ pub fn open_sets(run: &Run, encoder: &PromptEncoder) -> Result<Vec<EvaluationSet
 pub fn all_sets(run: &Run, encoder: &PromptEncoder) -> Result<Vec<EvaluationSet>> {
     let names = &run.evaluation.eval_dataset_name;
     let files = if names.is_empty() {
-        vec![setup::data_file(&run.data.dataset_name, &run.data.dataset_test_split)?]
+        vec![setup::data_file(
+            &run.data.dataset_name,
+            &run.data.dataset_test_split,
+        )?]
     } else {
         names.clone()
     };
-    files.iter().map(|file| open_set(run, encoder, file)).collect()
+    files
+        .iter()
+        .map(|file| open_set(run, encoder, file))
+        .collect()
 }
 
 /// One data file as a split.
@@ -81,14 +87,21 @@ pub fn all_sets(run: &Run, encoder: &PromptEncoder) -> Result<Vec<EvaluationSet>
 /// If its rows are unusable.
 pub fn open_set(run: &Run, encoder: &PromptEncoder, file: &Path) -> Result<EvaluationSet> {
     let examples = setup::load_dataset(run, file, encoder, None)?.examples;
-    let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or("eval").to_owned();
+    let name = file
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or("eval")
+        .to_owned();
     Ok(EvaluationSet { name, examples })
 }
 
 /// How evaluation draws: as training, with `eval_temperature`.
 #[must_use]
 pub fn parameters(run: &Run, sampling: &SamplingParameters) -> SamplingParameters {
-    SamplingParameters { temperature: run.evaluation.eval_temperature as f32, ..sampling.clone() }
+    SamplingParameters {
+        temperature: run.evaluation.eval_temperature as f32,
+        ..sampling.clone()
+    }
 }
 
 /// Scores one split; `advance` is called with the number of rows done.
@@ -105,10 +118,17 @@ pub fn evaluate(
     advance: &mut dyn FnMut(usize),
 ) -> Result<EvaluationResult> {
     // Greedy decoding gives the same completion every time.
-    let count = if parameters.temperature == 0.0 { 1 } else { run.evaluation.num_generations_eval };
+    let count = if parameters.temperature == 0.0 {
+        1
+    } else {
+        run.evaluation.num_generations_eval
+    };
     let rows_at_once = (run.evaluation.per_device_eval_batch_size / count).max(1);
-    let context =
-        ScoreContext { step: 0, max_completion_length: parameters.max_new_tokens, characters: None };
+    let context = ScoreContext {
+        step: 0,
+        max_completion_length: parameters.max_new_tokens,
+        characters: None,
+    };
     let mut tally = Tally::new(rewards);
     for examples in set.examples.chunks(rows_at_once) {
         let prompts = setup::encode_all(encoder, examples)?;
@@ -117,9 +137,17 @@ pub fn evaluate(
         for (example, actions) in examples.iter().zip(groups) {
             let mut right = 0;
             for action in actions {
-                let score = eval_score(example, &action.text, setup::same_word(&run.data.score_compat));
+                let score = eval_score(
+                    example,
+                    &action.text,
+                    setup::same_word(&run.data.score_compat),
+                );
                 right += usize::from(score.exact);
-                tally.add(score.score, score.exact, &rewards.score(action, example, &context));
+                tally.add(
+                    score.score,
+                    score.exact,
+                    &rewards.score(action, example, &context),
+                );
             }
             tally.right.push(right);
         }
@@ -142,9 +170,23 @@ struct Tally {
 
 impl Tally {
     fn new(rewards: &Rewards) -> Self {
-        let names: Vec<String> = rewards.functions().iter().map(|function| function.name().to_owned()).collect();
+        let names: Vec<String> = rewards
+            .functions()
+            .iter()
+            .map(|function| function.name().to_owned())
+            .collect();
         let sums = vec![0.0; names.len()];
-        Self { names, right: Vec::new(), completions: 0.0, score: 0.0, exact: 0.0, reward: 0.0, rewards: sums, length: 0.0, clipped: 0.0 }
+        Self {
+            names,
+            right: Vec::new(),
+            completions: 0.0,
+            score: 0.0,
+            exact: 0.0,
+            reward: 0.0,
+            rewards: sums,
+            length: 0.0,
+            clipped: 0.0,
+        }
     }
 
     fn add(&mut self, score: f64, exact: bool, scored: &crate::record::ScoredAction) {
@@ -156,14 +198,20 @@ impl Tally {
             *sum += f64::from(reward.unwrap_or(0.0));
         }
         self.length += scored.action.token_ids.len() as f64;
-        self.clipped += f64::from(u8::from(scored.action.finish == crate::record::FinishReason::Length));
+        self.clipped += f64::from(u8::from(
+            scored.action.finish == crate::record::FinishReason::Length,
+        ));
     }
 
     fn result(self, set: &EvaluationSet, count: usize) -> EvaluationResult {
         let mean = |sum: f64| sum / self.completions.max(1.0);
         let powers = std::iter::successors(Some(1), |k| Some(k * 2)).take_while(|k| *k <= count);
         let pass_at = |k: usize| {
-            let sum: f64 = self.right.iter().map(|right| pass_at_k(count, *right, k)).sum();
+            let sum: f64 = self
+                .right
+                .iter()
+                .map(|right| pass_at_k(count, *right, k))
+                .sum();
             (k, sum / self.right.len().max(1) as f64)
         };
         EvaluationResult {
@@ -173,7 +221,12 @@ impl Tally {
             accuracy: mean(self.score),
             exact: mean(self.exact),
             reward: mean(self.reward),
-            rewards: self.names.iter().cloned().zip(self.rewards.iter().map(|sum| mean(*sum))).collect(),
+            rewards: self
+                .names
+                .iter()
+                .cloned()
+                .zip(self.rewards.iter().map(|sum| mean(*sum)))
+                .collect(),
             pass_at: powers.map(pass_at).collect(),
             mean_length: mean(self.length),
             clipped_ratio: mean(self.clipped),
@@ -187,7 +240,9 @@ pub fn pass_at_k(count: usize, right: usize, k: usize) -> f64 {
     if count - right < k {
         return 1.0;
     }
-    let miss: f64 = (count - right + 1..=count).map(|place| 1.0 - k as f64 / place as f64).product();
+    let miss: f64 = (count - right + 1..=count)
+        .map(|place| 1.0 - k as f64 / place as f64)
+        .product();
     1.0 - miss
 }
 
@@ -207,7 +262,11 @@ pub fn metrics(
     let mut metrics = StepMetrics::new();
     for set in sets {
         let result = evaluate(model, set, run, encoder, rewards, &parameters, &mut |_| {})?;
-        let prefix = if sets.len() == 1 { String::new() } else { format!("{}_", set.name) };
+        let prefix = if sets.len() == 1 {
+            String::new()
+        } else {
+            format!("{}_", set.name)
+        };
         metrics.insert(format!("{prefix}accuracy"), result.accuracy);
         metrics.insert(format!("{prefix}exact_match"), result.exact);
         metrics.insert(format!("{prefix}reward"), result.reward);
@@ -217,8 +276,14 @@ pub fn metrics(
         for (k, value) in &result.pass_at {
             metrics.insert(format!("{prefix}pass@{k}"), *value);
         }
-        metrics.insert(format!("{prefix}completions/mean_length"), result.mean_length);
-        metrics.insert(format!("{prefix}completions/clipped_ratio"), result.clipped_ratio);
+        metrics.insert(
+            format!("{prefix}completions/mean_length"),
+            result.mean_length,
+        );
+        metrics.insert(
+            format!("{prefix}completions/clipped_ratio"),
+            result.clipped_ratio,
+        );
     }
     Ok(metrics)
 }
@@ -230,8 +295,14 @@ mod tests {
     /// 1 − C(2, 2)/C(4, 2) = 5/6, and the limits.
     #[test]
     fn pass_at_k_matches_hand_numbers() {
-        assert!((pass_at_k(4, 2, 2) - 5.0 / 6.0).abs() < 1e-12, "two of four, two tries");
-        assert!((pass_at_k(8, 2, 1) - 0.25).abs() < 1e-12, "one try is the share");
+        assert!(
+            (pass_at_k(4, 2, 2) - 5.0 / 6.0).abs() < 1e-12,
+            "two of four, two tries"
+        );
+        assert!(
+            (pass_at_k(8, 2, 1) - 0.25).abs() < 1e-12,
+            "one try is the share"
+        );
         assert!(pass_at_k(4, 0, 4).abs() < 1e-12, "never right");
         assert!((pass_at_k(4, 1, 4) - 1.0).abs() < 1e-12, "all tries");
     }

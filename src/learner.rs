@@ -6,7 +6,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::kernels::{
-    PolicyLossInput, PolicyLossMetrics, PolicyLossOptions, TokenLogprobOptions, policy_loss, policy_loss_metrics, token_logprob,
+    PolicyLossInput, PolicyLossMetrics, PolicyLossOptions, TokenLogprobOptions, policy_loss,
+    policy_loss_metrics, token_logprob,
 };
 use crate::model::config::ModelConfig;
 use crate::model::generate::flag_tensor;
@@ -37,13 +38,17 @@ pub struct LearnerOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum LearnError {
     /// The loss is NaN or infinite.
-    #[error("the loss is {found}\nhint: nothing was written to the weights; lower learning_rate, or look for extreme values in the dumped rollouts")]
+    #[error(
+        "the loss is {found}\nhint: nothing was written to the weights; lower learning_rate, or look for extreme values in the dumped rollouts"
+    )]
     Loss {
         /// Its value.
         found: f32,
     },
     /// A gradient is NaN or infinite.
-    #[error("the gradient of `{tensor}` is not finite\nhint: nothing was written to the weights; lower learning_rate or max_grad_norm, or look for extreme values in the dumped rollouts")]
+    #[error(
+        "the gradient of `{tensor}` is not finite\nhint: nothing was written to the weights; lower learning_rate or max_grad_norm, or look for extreme values in the dumped rollouts"
+    )]
     Gradient {
         /// The first parameter whose gradient is not finite.
         tensor: String,
@@ -118,13 +123,28 @@ impl Grid {
             })
             .collect();
         let share = counts.iter().copied().max().unwrap_or(0);
-        let tokens = batch.rows.iter().map(|row| row.token_ids.len()).max().unwrap_or(0);
+        let tokens = batch
+            .rows
+            .iter()
+            .map(|row| row.token_ids.len())
+            .max()
+            .unwrap_or(0);
         let mut ids = vec![vec![0; tokens]; share * batch.prompts.len()];
-        let places: Vec<usize> = batch.rows.iter().zip(within).map(|(row, nth)| row.prompt * share + nth).collect();
+        let places: Vec<usize> = batch
+            .rows
+            .iter()
+            .zip(within)
+            .map(|(row, nth)| row.prompt * share + nth)
+            .collect();
         for (row, place) in batch.rows.iter().zip(&places) {
             ids[*place][..row.token_ids.len()].copy_from_slice(&row.token_ids);
         }
-        Self { share, tokens, places, ids }
+        Self {
+            share,
+            tokens,
+            places,
+            ids,
+        }
     }
 }
 
@@ -149,7 +169,10 @@ impl Learner {
         device: &Device,
     ) -> Result<Self, LearnError> {
         Qwen2Vl::new(&config, &weights, folder, device)?;
-        let suppressed = options.suppressed.as_deref().map(|flags| flag_tensor(flags, device));
+        let suppressed = options
+            .suppressed
+            .as_deref()
+            .map(|flags| flag_tensor(flags, device));
         Ok(Self {
             config,
             weights,
@@ -179,7 +202,11 @@ impl Learner {
     ///
     /// # Errors
     /// If a parameter is missing or has another shape than the configuration says.
-    pub fn logprobs(&self, weights: &Weights, batch: &TokenBatch) -> Result<Vec<Vec<f32>>, WeightsError> {
+    pub fn logprobs(
+        &self,
+        weights: &Weights,
+        batch: &TokenBatch,
+    ) -> Result<Vec<Vec<f32>>, WeightsError> {
         if batch.rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -191,36 +218,77 @@ impl Learner {
     ///
     /// # Errors
     /// If a parameter is missing or has another shape than the configuration says.
-    pub fn logprobs_and_entropies(&self, batch: &TokenBatch) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>), WeightsError> {
+    pub fn logprobs_and_entropies(
+        &self,
+        batch: &TokenBatch,
+    ) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>), WeightsError> {
         let found = self.forward(&self.policy()?, batch, &Grid::new(batch), true);
-        Ok((split_rows(&host_values(&found.logprobs), batch), split_rows(&host_values(&found.entropies), batch)))
+        Ok((
+            split_rows(&host_values(&found.logprobs), batch),
+            split_rows(&host_values(&found.entropies), batch),
+        ))
     }
 
-    fn forward(&self, model: &Qwen2Vl, batch: &TokenBatch, grid: &Grid, with_entropy: bool) -> BatchLogprobs {
+    fn forward(
+        &self,
+        model: &Qwen2Vl,
+        batch: &TokenBatch,
+        grid: &Grid,
+        with_entropy: bool,
+    ) -> BatchLogprobs {
         let encoded = model.encode_prompts(&batch.prompts);
         let width = self.config.text.hidden_size;
         let rows = grid.ids.len();
         let owners: Vec<u32> = (0..rows).map(|row| (row / grid.share) as u32).collect();
-        let first = encoded.last_hidden.clone().select(0, index_tensor(&owners, &self.device));
+        let first = encoded
+            .last_hidden
+            .clone()
+            .select(0, index_tensor(&owners, &self.device));
         let mut hidden = first.unsqueeze_dim::<3>(1);
         if grid.tokens > 1 {
-            let inputs: Vec<Vec<u32>> = grid.ids.iter().map(|ids| ids[..grid.tokens - 1].to_vec()).collect();
-            hidden = Tensor::cat(vec![hidden, model.forward_completions(&encoded, grid.share, &inputs)], 1);
+            let inputs: Vec<Vec<u32>> = grid
+                .ids
+                .iter()
+                .map(|ids| ids[..grid.tokens - 1].to_vec())
+                .collect();
+            hidden = Tensor::cat(
+                vec![
+                    hidden,
+                    model.forward_completions(&encoded, grid.share, &inputs),
+                ],
+                1,
+            );
         }
         // Padding never reaches the head: only the states that predict a real token are gathered.
         let places = batch.rows.iter().zip(&grid.places);
         let wanted: Vec<u32> = places
-            .flat_map(|(row, place)| (0..row.token_ids.len()).map(move |token| (place * grid.tokens + token) as u32))
+            .flat_map(|(row, place)| {
+                (0..row.token_ids.len()).map(move |token| (place * grid.tokens + token) as u32)
+            })
             .collect();
-        let targets: Vec<u32> = batch.rows.iter().flat_map(|row| row.token_ids.iter().copied()).collect();
-        let states = hidden.reshape([rows * grid.tokens, width]).select(0, index_tensor(&wanted, &self.device));
+        let targets: Vec<u32> = batch
+            .rows
+            .iter()
+            .flat_map(|row| row.token_ids.iter().copied())
+            .collect();
+        let states = hidden
+            .reshape([rows * grid.tokens, width])
+            .select(0, index_tensor(&wanted, &self.device));
         let options = TokenLogprobOptions {
             temperature: self.options.logprob_temperature,
             suppressed: self.suppressed.clone(),
             with_entropy,
         };
-        let found = token_logprob(states, model.head(), index_tensor(&targets, &self.device), &options);
-        BatchLogprobs { logprobs: found.logprobs, entropies: found.entropies }
+        let found = token_logprob(
+            states,
+            model.head(),
+            index_tensor(&targets, &self.device),
+            &options,
+        );
+        BatchLogprobs {
+            logprobs: found.logprobs,
+            entropies: found.entropies,
+        }
     }
 
     fn is_trainable(&self, name: &str) -> bool {
@@ -234,25 +302,40 @@ impl Learner {
     ///
     /// # Errors
     /// If the loss is not finite.
-    pub fn accumulate(&mut self, batch: &TokenBatch, token_weights: &[Vec<f32>]) -> Result<MicroBatchResult, LearnError> {
+    pub fn accumulate(
+        &mut self,
+        batch: &TokenBatch,
+        token_weights: &[Vec<f32>],
+    ) -> Result<MicroBatchResult, LearnError> {
         let grid = Grid::new(batch);
         let tracked = self.weights.tracked(&|name| self.is_trainable(name));
         let found = self.forward(&self.model(&tracked)?, batch, &grid, true);
         let current = host_values(&found.logprobs);
         let current_rows = split_rows(&current, batch);
         let [rows, tokens] = [batch.rows.len(), grid.tokens];
-        let has_reference = batch.rows.iter().any(|row| row.reference_logprobs.is_some());
+        let has_reference = batch
+            .rows
+            .iter()
+            .any(|row| row.reference_logprobs.is_some());
         let input = PolicyLossInput {
             logprobs: spread(found.logprobs, batch, tokens, &self.device),
             old_logprobs: self.rectangle(batch, tokens, |row, index| {
-                batch.rows[row].old_logprobs.as_ref().map_or(current_rows[row][index], |old| old[index])
+                batch.rows[row]
+                    .old_logprobs
+                    .as_ref()
+                    .map_or(current_rows[row][index], |old| old[index])
             }),
             reference_logprobs: has_reference.then(|| {
                 self.rectangle(batch, tokens, |row, index| {
-                    batch.rows[row].reference_logprobs.as_ref().map_or(current_rows[row][index], |values| values[index])
+                    batch.rows[row]
+                        .reference_logprobs
+                        .as_ref()
+                        .map_or(current_rows[row][index], |values| values[index])
                 })
             }),
-            advantages: self.rectangle(batch, tokens, |row, index| batch.rows[row].advantages[index]),
+            advantages: self.rectangle(batch, tokens, |row, index| {
+                batch.rows[row].advantages[index]
+            }),
             mask: self.rectangle(batch, tokens, |row, index| batch.rows[row].mask[index]),
             weights: self.rectangle(batch, tokens, |row, index| token_weights[row][index]),
             kl_weights: Some(self.rectangle(batch, tokens, |row, _| batch.rows[row].kl_weight)),
@@ -262,7 +345,9 @@ impl Learner {
         let terms = host_values(&output.terms);
         let term = |kind: usize| -> Vec<Vec<f32>> {
             let plane = &terms[kind * rows * tokens..(kind + 1) * rows * tokens];
-            let row_of = |row: usize| plane[row * tokens..row * tokens + batch.rows[row].token_ids.len()].to_vec();
+            let row_of = |row: usize| {
+                plane[row * tokens..row * tokens + batch.rows[row].token_ids.len()].to_vec()
+            };
             (0..rows).map(row_of).collect()
         };
         let loss = self.backward(&output.loss, &tracked)?;
@@ -280,11 +365,20 @@ impl Learner {
     ///
     /// # Errors
     /// If the loss is not finite.
-    pub fn accumulate_supervised(&mut self, batch: &TokenBatch, token_weight: f32) -> Result<f32, LearnError> {
+    pub fn accumulate_supervised(
+        &mut self,
+        batch: &TokenBatch,
+        token_weight: f32,
+    ) -> Result<f32, LearnError> {
         let tracked = self.weights.tracked(&|name| self.is_trainable(name));
         let found = self.forward(&self.model(&tracked)?, batch, &Grid::new(batch), false);
-        let mask: Vec<f32> = batch.rows.iter().flat_map(|row| row.mask.iter().copied()).collect();
-        let mask = Tensor::<1>::from_data(TensorData::new(mask.clone(), [mask.len()]), &self.device);
+        let mask: Vec<f32> = batch
+            .rows
+            .iter()
+            .flat_map(|row| row.mask.iter().copied())
+            .collect();
+        let mask =
+            Tensor::<1>::from_data(TensorData::new(mask.clone(), [mask.len()]), &self.device);
         let loss = (found.logprobs * mask).sum().mul_scalar(-token_weight);
         self.backward(&loss, &tracked)
     }
@@ -307,14 +401,22 @@ impl Learner {
     }
 
     /// [R, T] from per-token host values; 0 past a row's end.
-    fn rectangle(&self, batch: &TokenBatch, tokens: usize, value: impl Fn(usize, usize) -> f32) -> Tensor<2> {
+    fn rectangle(
+        &self,
+        batch: &TokenBatch,
+        tokens: usize,
+        value: impl Fn(usize, usize) -> f32,
+    ) -> Tensor<2> {
         let mut values = vec![0.0; batch.rows.len() * tokens];
         for (row, content) in batch.rows.iter().enumerate() {
             for index in 0..content.token_ids.len() {
                 values[row * tokens + index] = value(row, index);
             }
         }
-        Tensor::from_data(TensorData::new(values, [batch.rows.len(), tokens]), &self.device)
+        Tensor::from_data(
+            TensorData::new(values, [batch.rows.len(), tokens]),
+            &self.device,
+        )
     }
 
     /// The gradients gathered so far, by parameter name.
@@ -336,7 +438,8 @@ impl Learner {
                 if self.options.max_grad_norm > 0.0 {
                     gradients.clip(grad_norm, self.options.max_grad_norm);
                 }
-                self.optimizer.step(&mut self.weights, gradients, learning_rate);
+                self.optimizer
+                    .step(&mut self.weights, gradients, learning_rate);
                 Ok(UpdateReport { grad_norm })
             }
         }
@@ -351,7 +454,11 @@ fn split_rows(values: &[f32], batch: &TokenBatch) -> Vec<Vec<f32>> {
         *rest = tail;
         row.to_vec()
     };
-    batch.rows.iter().map(|row| cut(row.token_ids.len(), &mut rest)).collect()
+    batch
+        .rows
+        .iter()
+        .map(|row| cut(row.token_ids.len(), &mut rest))
+        .collect()
 }
 
 /// [n] real tokens -> [R, T], 0 past a row's end; differentiable.
@@ -369,5 +476,7 @@ fn spread(values: Tensor<1>, batch: &TokenBatch, tokens: usize, device: &Device)
         }
     }
     let padded = Tensor::cat(vec![values, Tensor::zeros([1], device)], 0);
-    padded.select(0, index_tensor(&places, device)).reshape([batch.rows.len(), tokens])
+    padded
+        .select(0, index_tensor(&places, device))
+        .reshape([batch.rows.len(), tokens])
 }

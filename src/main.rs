@@ -29,12 +29,17 @@ fn message(error: &anyhow::Error) -> String {
     let mut hints: Vec<String> = Vec::new();
     for cause in error.chain() {
         let text = cause.to_string();
-        let (said, hint) = text.split_once("\nhint: ").map_or((text.as_str(), None), |(said, hint)| (said, Some(hint)));
+        let (said, hint) = text
+            .split_once("\nhint: ")
+            .map_or((text.as_str(), None), |(said, hint)| (said, Some(hint)));
         // A transparent wrapper says what its source says.
         if !parts.iter().any(|part| part.contains(said)) {
             parts.push(said.to_owned());
         }
-        hints.extend(hint.map(|hint| format!("hint: {hint}")).filter(|hint| !hints.contains(hint)));
+        hints.extend(
+            hint.map(|hint| format!("hint: {hint}"))
+                .filter(|hint| !hints.contains(hint)),
+        );
     }
     let mut lines = vec![parts.join(": ")];
     lines.extend(hints);

@@ -31,7 +31,10 @@ pub fn sample(
         old_logprobs: None,
         finish: sampled.finish,
     };
-    Ok(groups.into_iter().map(|group| group.into_iter().map(action).collect()).collect())
+    Ok(groups
+        .into_iter()
+        .map(|group| group.into_iter().map(action).collect())
+        .collect())
 }
 
 /// The seed of one step's draws: the run's seed and the step, mixed so that neighbours share nothing.
@@ -65,7 +68,10 @@ mod tests {
                 logprobs: vec![-1.0, -2.0],
                 finish: FinishReason::Stop,
             };
-            Ok(prompts.iter().map(|prompt| (0..count).map(|index| one(prompt, index)).collect()).collect())
+            Ok(prompts
+                .iter()
+                .map(|prompt| (0..count).map(|index| one(prompt, index)).collect())
+                .collect())
         }
     }
 
@@ -73,7 +79,14 @@ mod tests {
     fn actions_stay_with_their_prompts() {
         let prompt = |id: u32| {
             let (id, input_ids) = (id.to_string(), vec![id]);
-            Arc::new(Prompt { id, rendered: String::new(), input_ids, positions: vec![[0; 3]], rope_delta: 0, images: vec![] })
+            Arc::new(Prompt {
+                id,
+                rendered: String::new(),
+                input_ids,
+                positions: vec![[0; 3]],
+                rope_delta: 0,
+                images: vec![],
+            })
         };
         let parameters = SamplingParameters {
             temperature: 1.0,
@@ -86,14 +99,25 @@ mod tests {
             suppressed: None,
             seed: 1,
         };
-        let actions = sample(&Echo, &[prompt(7), prompt(9)], 2, &parameters, &|ids| format!("{ids:?}")).expect("echo");
-        assert_eq!(actions[1][1].token_ids, [9, 1], "second prompt, second sample");
+        let actions = sample(&Echo, &[prompt(7), prompt(9)], 2, &parameters, &|ids| {
+            format!("{ids:?}")
+        })
+        .expect("echo");
+        assert_eq!(
+            actions[1][1].token_ids,
+            [9, 1],
+            "second prompt, second sample"
+        );
         assert_eq!(actions[0][1].text, "[7, 1]", "decoded from the same ids");
     }
 
     #[test]
     fn seeds_of_steps_differ() {
-        assert_ne!(step_seed(1, 0), step_seed(0, 1), "seed and step do not stand for each other");
+        assert_ne!(
+            step_seed(1, 0),
+            step_seed(0, 1),
+            "seed and step do not stand for each other"
+        );
         assert_eq!(step_seed(42, 3), step_seed(42, 3), "and they repeat");
     }
 }

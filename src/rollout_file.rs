@@ -44,7 +44,9 @@ pub enum RolloutFileError {
         source: std::io::Error,
     },
     /// A line is no row.
-    #[error("{path}:{line}: {problem}\nhint: each line is {{\"step\", \"id\", \"source\", \"completion_ids\", \"reward\"}}, as `dump_rollouts` writes it")]
+    #[error(
+        "{path}:{line}: {problem}\nhint: each line is {{\"step\", \"id\", \"source\", \"completion_ids\", \"reward\"}}, as `dump_rollouts` writes it"
+    )]
     Row {
         /// The file.
         path: String,
@@ -82,11 +84,23 @@ pub fn rows_of(group: &Group, step: u64) -> Vec<RolloutRow> {
 /// If it cannot be read, holds nothing, or a line is no row.
 pub fn read(path: &Path) -> Result<Vec<Vec<RolloutRow>>, RolloutFileError> {
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| RolloutFileError::Io { path: shown.clone(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| RolloutFileError::Io {
+        path: shown.clone(),
+        source,
+    })?;
     let mut steps: BTreeMap<u64, Vec<RolloutRow>> = BTreeMap::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let wrong = |problem: String| RolloutFileError::Row { path: shown.clone(), line: index + 1, problem };
-        let row: RolloutRow = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
+    for (index, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
+        let wrong = |problem: String| RolloutFileError::Row {
+            path: shown.clone(),
+            line: index + 1,
+            problem,
+        };
+        let row: RolloutRow =
+            serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
         check(&row).map_err(wrong)?;
         steps.entry(row.step).or_default().push(row);
     }
@@ -101,9 +115,19 @@ fn check(row: &RolloutRow) -> Result<(), String> {
     if tokens == 0 {
         return Err(format!("`completion_ids` of `{}` is empty", row.id));
     }
-    for (key, values) in [("old_logprobs", &row.old_logprobs), ("sampling_logprobs", &row.sampling_logprobs)] {
-        if let Some(found) = values.as_ref().map(Vec::len).filter(|found| *found != tokens) {
-            return Err(format!("`{key}` of `{}` has {found} values for {tokens} tokens", row.id));
+    for (key, values) in [
+        ("old_logprobs", &row.old_logprobs),
+        ("sampling_logprobs", &row.sampling_logprobs),
+    ] {
+        if let Some(found) = values
+            .as_ref()
+            .map(Vec::len)
+            .filter(|found| *found != tokens)
+        {
+            return Err(format!(
+                "`{key}` of `{}` has {found} values for {tokens} tokens",
+                row.id
+            ));
         }
     }
     Ok(())
@@ -128,14 +152,38 @@ mod tests {
         ))
         .expect("two rows");
         assert_eq!(steps.len(), 2, "two steps");
-        assert_eq!(steps[0][0].old_logprobs.as_deref(), Some(&[-1.0, -2.0][..]), "the earlier step comes first");
+        assert_eq!(
+            steps[0][0].old_logprobs.as_deref(),
+            Some(&[-1.0, -2.0][..]),
+            "the earlier step comes first"
+        );
     }
 
     #[test]
     fn wrong_rows_are_named() {
-        let error = read_text("{\"step\": 1, \"id\": \"a\", \"source\": \"policy\", \"completion_ids\": [1], \"old_logprobs\": [1, 2]}\n");
-        assert!(error.expect_err("lengths").to_string().contains(":1: `old_logprobs` of `a` has 2 values for 1 tokens"), "named");
-        assert!(read_text("{\"id\": 3}\n").expect_err("no step").to_string().contains("hint: each line is"), "named");
-        assert!(read_text("\n").expect_err("empty").to_string().contains("no rows"), "named");
+        let error = read_text(
+            "{\"step\": 1, \"id\": \"a\", \"source\": \"policy\", \"completion_ids\": [1], \"old_logprobs\": [1, 2]}\n",
+        );
+        assert!(
+            error
+                .expect_err("lengths")
+                .to_string()
+                .contains(":1: `old_logprobs` of `a` has 2 values for 1 tokens"),
+            "named"
+        );
+        assert!(
+            read_text("{\"id\": 3}\n")
+                .expect_err("no step")
+                .to_string()
+                .contains("hint: each line is"),
+            "named"
+        );
+        assert!(
+            read_text("\n")
+                .expect_err("empty")
+                .to_string()
+                .contains("no rows"),
+            "named"
+        );
     }
 }

@@ -33,7 +33,8 @@ use crate::teacher::{LocalTeacher, RecordedOptions, RecordedTeacher, Roster, Tea
 /// If a stage lacks a word that the configuration has; a test goes through all of them.
 pub fn same_word<T: DeserializeOwned>(value: &impl Serialize) -> T {
     let value = serde_json::to_value(value).expect("configuration values have a JSON form");
-    T::deserialize(&value).unwrap_or_else(|error| panic!("the stage does not know {value}: {error}"))
+    T::deserialize(&value)
+        .unwrap_or_else(|error| panic!("the stage does not know {value}: {error}"))
 }
 
 /// Opens the device that the configuration names, and says which one it is.
@@ -43,7 +44,9 @@ pub fn same_word<T: DeserializeOwned>(value: &impl Serialize) -> T {
 pub fn open_device(choice: config::DeviceChoice) -> Result<OpenDevice> {
     let choice: DeviceChoice = choice.name().parse()?;
     let open = crate::device::open(choice)?;
-    let reason = open.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+    let reason = open
+        .reason
+        .map_or_else(String::new, |reason| format!(" ({reason})"));
     log::info!("device: {}{reason}", open.description);
     Ok(open)
 }
@@ -70,19 +73,40 @@ pub fn data_file(name: &Path, split: &str) -> Result<PathBuf> {
     if name.is_file() {
         return Ok(name.to_owned());
     }
-    let entries = std::fs::read_dir(name)
-        .with_context(|| format!("{}: no such data file or folder\nhint: check `dataset_name`", name.display()))?;
-    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let entries = std::fs::read_dir(name).with_context(|| {
+        format!(
+            "{}: no such data file or folder\nhint: check `dataset_name`",
+            name.display()
+        )
+    })?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
     files.retain(|path| {
-        let is_rows = path.extension().is_some_and(|extension| extension == "json" || extension == "jsonl");
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        is_rows && (stem == split || stem.ends_with(&format!("-{split}")) || stem.ends_with(&format!("_{split}")))
+        let is_rows = path
+            .extension()
+            .is_some_and(|extension| extension == "json" || extension == "jsonl");
+        let stem = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or_default();
+        is_rows
+            && (stem == split
+                || stem.ends_with(&format!("-{split}"))
+                || stem.ends_with(&format!("_{split}")))
     });
     files.sort();
     match files.as_slice() {
         [file] => Ok(file.clone()),
-        [] => bail!("{}: no file of the split `{split}` (`{split}.json` or `*-{split}.json[l]`)\nhint: name the file itself in `dataset_name`", name.display()),
-        several => bail!("{}: {} files could be the split `{split}`\nhint: name the file itself in `dataset_name`", name.display(), several.len()),
+        [] => bail!(
+            "{}: no file of the split `{split}` (`{split}.json` or `*-{split}.json[l]`)\nhint: name the file itself in `dataset_name`",
+            name.display()
+        ),
+        several => bail!(
+            "{}: {} files could be the split `{split}`\nhint: name the file itself in `dataset_name`",
+            name.display(),
+            several.len()
+        ),
     }
 }
 
@@ -90,10 +114,19 @@ pub fn data_file(name: &Path, split: &str) -> Result<PathBuf> {
 ///
 /// # Errors
 /// If too many rows are unusable, or none is left.
-pub fn load_dataset(run: &Run, file: &Path, encoder: &PromptEncoder, rejected_into: Option<&Path>) -> Result<Dataset> {
+pub fn load_dataset(
+    run: &Run,
+    file: &Path,
+    encoder: &PromptEncoder,
+    rejected_into: Option<&Path>,
+) -> Result<Dataset> {
     let template = run.data.prompt_template.as_ref().map(|path| {
-        std::fs::read_to_string(path)
-            .with_context(|| format!("{}: cannot be read\nhint: check `prompt_template`", path.display()))
+        std::fs::read_to_string(path).with_context(|| {
+            format!(
+                "{}: cannot be read\nhint: check `prompt_template`",
+                path.display()
+            )
+        })
     });
     let options = DatasetOptions {
         files: vec![file.to_owned()],
@@ -103,12 +136,19 @@ pub fn load_dataset(run: &Run, file: &Path, encoder: &PromptEncoder, rejected_in
         prompt_style: PromptStyle::Reasoning,
         max_rejected_fraction: run.data.max_rejected_fraction,
     };
-    let usable = |example: &Example| encoder.encode(example).map(|_| ()).map_err(|error| error.to_string());
+    let usable = |example: &Example| {
+        encoder
+            .encode(example)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
     let loaded = Dataset::load(&options, &usable);
     if let Some(folder) = rejected_into {
         let rejected = match &loaded {
             Ok(dataset) => dataset.rejected.as_slice(),
-            Err(crate::dataset::DatasetError::TooManyRejected { rejected, .. }) => rejected.as_slice(),
+            Err(crate::dataset::DatasetError::TooManyRejected { rejected, .. }) => {
+                rejected.as_slice()
+            }
             Err(_) => &[],
         };
         if !rejected.is_empty() {
@@ -116,7 +156,12 @@ pub fn load_dataset(run: &Run, file: &Path, encoder: &PromptEncoder, rejected_in
         }
     }
     let dataset = loaded?;
-    log::info!("{}: {} rows, {} rejected", file.display(), dataset.examples.len(), dataset.rejected.len());
+    log::info!(
+        "{}: {} rows, {} rejected",
+        file.display(),
+        dataset.examples.len(),
+        dataset.rejected.len()
+    );
     Ok(dataset)
 }
 
@@ -126,7 +171,10 @@ pub fn load_dataset(run: &Run, file: &Path, encoder: &PromptEncoder, rejected_in
 /// The first row that cannot be encoded (a picture that has changed since the start).
 pub fn encode_all(encoder: &PromptEncoder, examples: &[Arc<Example>]) -> Result<Vec<Arc<Prompt>>> {
     use rayon::prelude::*;
-    let prompts = examples.par_iter().map(|example| encoder.encode(example).map(Arc::new)).collect::<Result<_, _>>();
+    let prompts = examples
+        .par_iter()
+        .map(|example| encoder.encode(example).map(Arc::new))
+        .collect::<Result<_, _>>();
     Ok(prompts?)
 }
 
@@ -136,11 +184,17 @@ pub fn encode_all(encoder: &PromptEncoder, examples: &[Arc<Example>]) -> Result<
 /// If functions and weights do not fit.
 pub fn rewards(run: &Run) -> Result<Rewards> {
     let functions = run.data.reward_funcs.iter().map(|function| {
-        RewardFunction::from_name(function.name()).expect("configuration and rewards know the same functions")
+        RewardFunction::from_name(function.name())
+            .expect("configuration and rewards know the same functions")
     });
     Ok(Rewards::new(RewardOptions {
         functions: functions.collect(),
-        weights: run.data.reward_weights.iter().map(|weight| *weight as f32).collect(),
+        weights: run
+            .data
+            .reward_weights
+            .iter()
+            .map(|weight| *weight as f32)
+            .collect(),
         pass_threshold: run.group.pass_threshold as f32,
         soft_punish_cache: None,
     })?)
@@ -176,26 +230,42 @@ pub fn schedule(run: &Run, total_steps: u64) -> Schedule {
         config::SchedulerType::ConstantWithWarmup => (ScheduleKind::Constant, true),
         config::SchedulerType::Constant => (ScheduleKind::Constant, false),
     };
-    let warmup_steps = if warms_up { run.warmup_steps(total_steps) } else { 0 };
-    Schedule { kind, learning_rate: run.optimizer.learning_rate, warmup_steps, total_steps }
+    let warmup_steps = if warms_up {
+        run.warmup_steps(total_steps)
+    } else {
+        0
+    };
+    Schedule {
+        kind,
+        learning_rate: run.optimizer.learning_rate,
+        warmup_steps,
+        total_steps,
+    }
 }
 
 /// The tokens that the run never gives probability.
 #[must_use]
 pub fn suppressed(run: &Run, encoder: &PromptEncoder, config: &ModelConfig) -> Option<Vec<bool>> {
-    run.model.suppress_vision_tokens.then(|| encoder.suppressed_tokens(config.text.vocab_size))
+    run.model
+        .suppress_vision_tokens
+        .then(|| encoder.suppressed_tokens(config.text.vocab_size))
 }
 
 /// How the learner computes; supervised fine-tuning scores raw logits.
 #[must_use]
-pub fn learner_options(run: &Run, suppressed: Option<Vec<bool>>, logprob_temperature: f64) -> LearnerOptions {
+pub fn learner_options(
+    run: &Run,
+    suppressed: Option<Vec<bool>>,
+    logprob_temperature: f64,
+) -> LearnerOptions {
     LearnerOptions {
         loss: PolicyLossOptions {
             epsilon_low: run.loss.epsilon as f32,
             epsilon_high: run.loss.epsilon_high as f32,
             delta: run.loss.delta.map(|delta| delta as f32),
             beta: run.loss.beta as f32,
-            sequence_level: run.loss.importance_sampling_level == config::ImportanceSamplingLevel::Sequence,
+            sequence_level: run.loss.importance_sampling_level
+                == config::ImportanceSamplingLevel::Sequence,
             bias_corrected_kl: run.loss.use_bias_correction_kl,
         },
         adamw: AdamWOptions {
@@ -219,13 +289,27 @@ pub fn learner_options(run: &Run, suppressed: Option<Vec<bool>>, logprob_tempera
 pub fn load_learner(folder: &Path, options: LearnerOptions, open: &OpenDevice) -> Result<Learner> {
     let config = ModelConfig::open(folder)?;
     let weights = Weights::load(folder, &open.device, open.max_buffer_bytes)?;
-    log::info!("{}: {:.1} M parameters", folder.display(), weights.count() as f64 / 1e6);
-    Ok(Learner::new(config, weights, &folder.display().to_string(), options, &open.device)?)
+    log::info!(
+        "{}: {:.1} M parameters",
+        folder.display(),
+        weights.count() as f64 / 1e6
+    );
+    Ok(Learner::new(
+        config,
+        weights,
+        &folder.display().to_string(),
+        options,
+        &open.device,
+    )?)
 }
 
 /// How the policy's completions are drawn; the seed is set per step.
 #[must_use]
-pub fn sampling(run: &Run, encoder: &PromptEncoder, suppressed: Option<&[bool]>) -> SamplingParameters {
+pub fn sampling(
+    run: &Run,
+    encoder: &PromptEncoder,
+    suppressed: Option<&[bool]>,
+) -> SamplingParameters {
     SamplingParameters {
         temperature: run.sampling.temperature as f32,
         top_k: run.sampling.top_k,
@@ -257,14 +341,27 @@ pub fn roster(run: &Run, open: &OpenDevice, examples: &[Arc<Example>]) -> Result
                 teacher.check(examples)?;
                 teachers.push(Box::new(teacher));
             }
-            ExternalSource::Local { model_name_or_path: folder, temperature, top_p, top_k, max_tokens } => {
-                let known = models.iter().find(|(path, _)| path == folder).map(|(_, weights)| Arc::clone(weights));
+            ExternalSource::Local {
+                model_name_or_path: folder,
+                temperature,
+                top_p,
+                top_k,
+                max_tokens,
+            } => {
+                let known = models
+                    .iter()
+                    .find(|(path, _)| path == folder)
+                    .map(|(_, weights)| Arc::clone(weights));
                 let weights = match known {
                     Some(weights) => weights,
                     None => Arc::new(Weights::load(folder, &open.device, open.max_buffer_bytes)?),
                 };
                 models.push((folder.clone(), Arc::clone(&weights)));
-                let encoder = open_encoder(run, folder, ModelConfig::open(folder)?.text.max_position_embeddings)?;
+                let encoder = open_encoder(
+                    run,
+                    folder,
+                    ModelConfig::open(folder)?.text.max_position_embeddings,
+                )?;
                 let config = ModelConfig::open(folder)?;
                 let suppressed = encoder.suppressed_tokens(config.text.vocab_size);
                 let parameters = SamplingParameters {
@@ -278,8 +375,19 @@ pub fn roster(run: &Run, open: &OpenDevice, examples: &[Arc<Example>]) -> Result
                     suppressed: Some(suppressed.into()),
                     seed: run.runtime.seed,
                 };
-                let model = crate::model::Qwen2Vl::new(&config, &weights, &folder.display().to_string(), &open.device)?;
-                teachers.push(Box::new(LocalTeacher::new(&external.name, external.num_actions, Box::new(model), encoder, parameters)));
+                let model = crate::model::Qwen2Vl::new(
+                    &config,
+                    &weights,
+                    &folder.display().to_string(),
+                    &open.device,
+                )?;
+                teachers.push(Box::new(LocalTeacher::new(
+                    &external.name,
+                    external.num_actions,
+                    Box::new(model),
+                    encoder,
+                    parameters,
+                )));
             }
         }
     }

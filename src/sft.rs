@@ -52,7 +52,8 @@ pub fn fine_tune(run: Run) -> Result<PathBuf> {
         tuning.step()?;
         let step = tuning.state.global_step;
         let stop = STOP.load(Ordering::SeqCst);
-        let due = tuning.run.output.save_strategy != crate::config::IntervalStrategy::No && step % tuning.state.save_steps == 0;
+        let due = tuning.run.output.save_strategy != crate::config::IntervalStrategy::No
+            && step % tuning.state.save_steps == 0;
         if due || stop || step == tuning.state.max_steps {
             tuning.save()?;
         }
@@ -67,7 +68,10 @@ pub fn fine_tune(run: Run) -> Result<PathBuf> {
 impl FineTuning {
     fn open(run: Run) -> Result<Self> {
         let open = setup::open_device(run.runtime.device)?;
-        let mode = match (&run.output.resume_from_checkpoint, run.output.overwrite_output_dir) {
+        let mode = match (
+            &run.output.resume_from_checkpoint,
+            run.output.overwrite_output_dir,
+        ) {
             (Resume::No, true) => Mode::Overwrite,
             (Resume::No, false) => Mode::Fresh,
             _ => Mode::Resume,
@@ -78,17 +82,25 @@ impl FineTuning {
             Resume::Last => Some(folder.resume_from(None)?),
             Resume::From(path) => Some(folder.resume_from(Some(path))?),
         };
-        let base = checkpoint.as_ref().map_or_else(|| run.model.model_name_or_path.clone(), |found| found.path.clone());
+        let base = checkpoint.as_ref().map_or_else(
+            || run.model.model_name_or_path.clone(),
+            |found| found.path.clone(),
+        );
         let config = crate::model::config::ModelConfig::open(&base)?;
         let encoder = setup::open_encoder(&run, &base, config.text.max_position_embeddings)?;
         let suppressed = setup::suppressed(&run, &encoder, &config);
-        let mut learner = setup::load_learner(&base, setup::learner_options(&run, suppressed, 1.0), &open)?;
+        let mut learner =
+            setup::load_learner(&base, setup::learner_options(&run, suppressed, 1.0), &open)?;
         let file = setup::data_file(&run.data.dataset_name, &run.data.dataset_train_split)?;
         let examples = setup::load_dataset(&run, &file, &encoder, Some(folder.path()))?.examples;
         let targets = targets(&run, &encoder, &examples)?;
         let total = run.sft_steps(targets.len())?;
         folder.begin(&RUN_FILES)?;
-        let mut cursor = Cursor::new(targets.len(), run.runtime.data_seed, run.data.shuffle_dataset);
+        let mut cursor = Cursor::new(
+            targets.len(),
+            run.runtime.data_seed,
+            run.data.shuffle_dataset,
+        );
         let mut state = TrainerState {
             max_steps: total,
             save_steps: run.output.save_steps.steps(total),
@@ -103,15 +115,32 @@ impl FineTuning {
             cursor.check(targets.len())?;
             window = saved.restore("window")?.unwrap_or_default();
             crate::checkpoint::restore_optimizer(&mut learner, &checkpoint.path, &open.device)?;
-            state = TrainerState { max_steps: total, save_steps: state.save_steps, logging_steps: state.logging_steps, ..saved };
+            state = TrainerState {
+                max_steps: total,
+                save_steps: state.save_steps,
+                logging_steps: state.logging_steps,
+                ..saved
+            };
         }
         std::fs::write(folder.path().join("config.yaml"), run.to_yaml())?;
         let resumed = checkpoint.is_some().then_some(state.global_step);
         Ok(Self {
             schedule: setup::schedule(&run, total),
             metrics: MetricsLog::open(folder.path(), resumed)?,
-            progress: Progress::start(run.output.run_name.as_deref().unwrap_or("sft"), total, state.global_step),
-            run, learner, encoder, targets, cursor, folder, state, window, base,
+            progress: Progress::start(
+                run.output.run_name.as_deref().unwrap_or("sft"),
+                total,
+                state.global_step,
+            ),
+            run,
+            learner,
+            encoder,
+            targets,
+            cursor,
+            folder,
+            state,
+            window,
+            base,
         })
     }
 
@@ -119,14 +148,30 @@ impl FineTuning {
     fn step(&mut self) -> Result<()> {
         let started = std::time::Instant::now();
         let per_batch = self.run.batch.per_device_train_batch_size;
-        let rows = self.cursor.next((per_batch * self.run.batch.gradient_accumulation_steps).min(self.targets.len()));
-        let tokens: usize = rows.iter().map(|row| self.targets[*row].token_ids.len()).sum();
+        let rows = self
+            .cursor
+            .next((per_batch * self.run.batch.gradient_accumulation_steps).min(self.targets.len()));
+        let tokens: usize = rows
+            .iter()
+            .map(|row| self.targets[*row].token_ids.len())
+            .sum();
         let mut loss = 0.0;
         for rows in rows.chunks(per_batch) {
             let batch = self.batch(rows)?;
-            let read = batch.prompts.iter().map(|prompt| prompt.input_ids.len()).sum::<usize>();
-            self.state.num_input_tokens_seen += (read + batch.rows.iter().map(|row| row.token_ids.len()).sum::<usize>()) as u64;
-            loss += self.learner.accumulate_supervised(&batch, 1.0 / tokens as f32)?;
+            let read = batch
+                .prompts
+                .iter()
+                .map(|prompt| prompt.input_ids.len())
+                .sum::<usize>();
+            self.state.num_input_tokens_seen += (read
+                + batch
+                    .rows
+                    .iter()
+                    .map(|row| row.token_ids.len())
+                    .sum::<usize>()) as u64;
+            loss += self
+                .learner
+                .accumulate_supervised(&batch, 1.0 / tokens as f32)?;
         }
         let learning_rate = self.schedule.at(self.state.global_step);
         let update = self.learner.apply(learning_rate)?;
@@ -143,7 +188,10 @@ impl FineTuning {
         self.window.push(metrics);
         let step = self.state.global_step;
         if step % self.state.logging_steps == 0 || step == self.state.max_steps {
-            let row = LoggedStep { step, metrics: self.window.take() };
+            let row = LoggedStep {
+                step,
+                metrics: self.window.take(),
+            };
             self.metrics.write(&row)?;
             self.state.log_history.push(row);
         }
@@ -151,7 +199,10 @@ impl FineTuning {
     }
 
     fn batch(&self, rows: &[usize]) -> Result<TokenBatch> {
-        let examples: Vec<Arc<Example>> = rows.iter().map(|row| Arc::clone(&self.targets[*row].example)).collect();
+        let examples: Vec<Arc<Example>> = rows
+            .iter()
+            .map(|row| Arc::clone(&self.targets[*row].example))
+            .collect();
         let prompts: Vec<Arc<Prompt>> = setup::encode_all(&self.encoder, &examples)?;
         let row = |(index, row): (usize, &usize)| {
             let token_ids = self.targets[*row].token_ids.clone();
@@ -167,15 +218,26 @@ impl FineTuning {
                 sampling_logprobs: None,
             }
         };
-        Ok(TokenBatch { rows: rows.iter().enumerate().map(row).collect(), prompts })
+        Ok(TokenBatch {
+            rows: rows.iter().enumerate().map(row).collect(),
+            prompts,
+        })
     }
 
     fn save(&mut self) -> Result<()> {
         self.metrics.sync()?;
         self.state.keep("cursor", &self.cursor)?;
         self.state.keep("window", &self.window)?;
-        let (learner, base, state, model_only) = (&self.learner, &self.base, &self.state, self.run.output.save_only_model);
-        self.folder.save_checkpoint(state.global_step, |dir: &Path| crate::checkpoint::save(learner, base, state, dir, model_only))?;
+        let (learner, base, state, model_only) = (
+            &self.learner,
+            &self.base,
+            &self.state,
+            self.run.output.save_only_model,
+        );
+        self.folder
+            .save_checkpoint(state.global_step, |dir: &Path| {
+                crate::checkpoint::save(learner, base, state, dir, model_only)
+            })?;
         Ok(self.state.save(self.folder.path())?)
     }
 }
@@ -187,17 +249,27 @@ fn targets(run: &Run, encoder: &PromptEncoder, examples: &[Arc<Example>]) -> Res
     for example in examples {
         let text = match supervised_target(example, answer_only) {
             Ok(text) => text,
-            Err(reason) => bail!("{}: row `{}`: {reason}\nhint: set `sft_target: answer`, or leave the row out", example.origin, example.id),
+            Err(reason) => bail!(
+                "{}: row `{}`: {reason}\nhint: set `sft_target: answer`, or leave the row out",
+                example.origin,
+                example.id
+            ),
         };
         let mut token_ids = encoder.encode_completion(&text);
         token_ids.push(encoder.special().end_tokens[0]);
         if token_ids.len() > run.sampling.max_completion_length {
             bail!(
                 "{}: the target of row `{}` has {} tokens, `max_completion_length` is {}\nhint: raise it; a target is never cut",
-                example.origin, example.id, token_ids.len(), run.sampling.max_completion_length
+                example.origin,
+                example.id,
+                token_ids.len(),
+                run.sampling.max_completion_length
             );
         }
-        targets.push(Target { example: Arc::clone(example), token_ids });
+        targets.push(Target {
+            example: Arc::clone(example),
+            token_ids,
+        });
     }
     Ok(targets)
 }

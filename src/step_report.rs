@@ -4,7 +4,9 @@
 //! external actions can be laid over one without. Knows nothing of how anything was computed.
 
 use crate::learner::MicroBatchResult;
-use crate::metrics::{StepMetrics, max_ignoring_nan, mean_ignoring_nan, min_ignoring_nan, std_ignoring_nan};
+use crate::metrics::{
+    StepMetrics, max_ignoring_nan, mean_ignoring_nan, min_ignoring_nan, std_ignoring_nan,
+};
 use crate::record::{FinishReason, Group, ScoredAction, Source, TokenBatch};
 
 /// What sampling, scoring and selection gave.
@@ -21,77 +23,166 @@ pub fn of_groups(groups: &[Group], reward_names: &[&str], external_names: &[&str
 }
 
 fn actions(groups: &[Group], wanted: impl Fn(&Source) -> bool) -> Vec<&ScoredAction> {
-    groups.iter().flat_map(|group| &group.pool).filter(|scored| wanted(&scored.action.source)).collect()
+    groups
+        .iter()
+        .flat_map(|group| &group.pool)
+        .filter(|scored| wanted(&scored.action.source))
+        .collect()
 }
 
 fn rewards_of(actions: &[&ScoredAction]) -> Vec<f64> {
-    actions.iter().map(|scored| scored.reward.map_or(f64::NAN, f64::from)).collect()
+    actions
+        .iter()
+        .map(|scored| scored.reward.map_or(f64::NAN, f64::from))
+        .collect()
 }
 
-fn describe_rewards(metrics: &mut StepMetrics, groups: &[Group], own: &[&ScoredAction], reward_names: &[&str]) {
+fn describe_rewards(
+    metrics: &mut StepMetrics,
+    groups: &[Group],
+    own: &[&ScoredAction],
+    reward_names: &[&str],
+) {
     for (index, name) in reward_names.iter().enumerate() {
-        let values = || own.iter().map(|scored| scored.rewards[index].map_or(f64::NAN, f64::from));
+        let values = || {
+            own.iter()
+                .map(|scored| scored.rewards[index].map_or(f64::NAN, f64::from))
+        };
         metrics.insert(format!("rewards/{name}/mean"), mean_ignoring_nan(values()));
         metrics.insert(format!("rewards/{name}/std"), std_ignoring_nan(values()));
     }
     metrics.insert("reward", mean_ignoring_nan(rewards_of(own)));
     metrics.insert("reward_std", std_ignoring_nan(rewards_of(own)));
     let spreads = groups.iter().map(|group| {
-        let own: Vec<&ScoredAction> = group.pool.iter().filter(|scored| scored.action.source == Source::Policy).collect();
+        let own: Vec<&ScoredAction> = group
+            .pool
+            .iter()
+            .filter(|scored| scored.action.source == Source::Policy)
+            .collect();
         std_ignoring_nan(rewards_of(&own))
     });
     metrics.insert("reward_group_std", mean_ignoring_nan(spreads));
     // Equal rewards are found by comparing them, not by a standard deviation that rounds.
     let flat = groups.iter().filter(|group| {
-        let mut rewards = group.selected.iter().filter_map(|index| group.pool[*index].reward);
+        let mut rewards = group
+            .selected
+            .iter()
+            .filter_map(|index| group.pool[*index].reward);
         let first = rewards.next();
         rewards.all(|reward| Some(reward) == first)
     });
-    metrics.insert("frac_reward_zero_std", flat.count() as f64 / groups.len().max(1) as f64);
+    metrics.insert(
+        "frac_reward_zero_std",
+        flat.count() as f64 / groups.len().max(1) as f64,
+    );
 }
 
 fn describe_completions(metrics: &mut StepMetrics, own: &[&ScoredAction]) {
     let lengths = |terminated: bool| {
-        let wanted = own.iter().filter(move |scored| !terminated || scored.action.finish == FinishReason::Stop);
-        wanted.map(|scored| scored.action.token_ids.len() as f64).collect::<Vec<f64>>()
+        let wanted = own
+            .iter()
+            .filter(move |scored| !terminated || scored.action.finish == FinishReason::Stop);
+        wanted
+            .map(|scored| scored.action.token_ids.len() as f64)
+            .collect::<Vec<f64>>()
     };
     for (prefix, lengths) in [("", lengths(false)), ("terminated_", lengths(true))] {
         // As TRL: without any finished completion the lengths are 0.
-        let lengths = if lengths.is_empty() { vec![0.0] } else { lengths };
-        metrics.insert(format!("completions/mean_{prefix}length"), mean_ignoring_nan(lengths.clone()));
-        metrics.insert(format!("completions/min_{prefix}length"), min_ignoring_nan(lengths.clone()));
-        metrics.insert(format!("completions/max_{prefix}length"), max_ignoring_nan(lengths));
+        let lengths = if lengths.is_empty() {
+            vec![0.0]
+        } else {
+            lengths
+        };
+        metrics.insert(
+            format!("completions/mean_{prefix}length"),
+            mean_ignoring_nan(lengths.clone()),
+        );
+        metrics.insert(
+            format!("completions/min_{prefix}length"),
+            min_ignoring_nan(lengths.clone()),
+        );
+        metrics.insert(
+            format!("completions/max_{prefix}length"),
+            max_ignoring_nan(lengths),
+        );
     }
-    let clipped = own.iter().filter(|scored| scored.action.finish == FinishReason::Length).count();
-    metrics.insert("completions/clipped_ratio", clipped as f64 / own.len().max(1) as f64);
+    let clipped = own
+        .iter()
+        .filter(|scored| scored.action.finish == FinishReason::Length)
+        .count();
+    metrics.insert(
+        "completions/clipped_ratio",
+        clipped as f64 / own.len().max(1) as f64,
+    );
 }
 
 fn describe_external(metrics: &mut StepMetrics, groups: &[Group], names: &[&str]) {
     let selected: usize = groups.iter().map(|group| group.selected.len()).sum();
     let is_external = |source: &Source| *source != Source::Policy;
     let external = actions(groups, is_external);
-    metrics.insert("external/reward_mean", mean_ignoring_nan(rewards_of(&external)));
-    metrics.insert("external/fraction", selected_of(groups, is_external).len() as f64 / selected.max(1) as f64);
-    metrics.insert("external/advantage_mean", mean_ignoring_nan(selected_of(groups, is_external)));
-    let asked = groups.iter().filter(|group| group.pool.iter().any(|scored| is_external(&scored.action.source)));
-    metrics.insert("external/groups_with_actions_frac", asked.count() as f64 / groups.len().max(1) as f64);
-    let best = groups.iter().filter(|group| external_is_best(group)).count();
-    metrics.insert("external/best_in_group_frac", best as f64 / groups.len().max(1) as f64);
-    let tokens: usize = external.iter().map(|scored| scored.action.token_ids.len()).sum();
+    metrics.insert(
+        "external/reward_mean",
+        mean_ignoring_nan(rewards_of(&external)),
+    );
+    metrics.insert(
+        "external/fraction",
+        selected_of(groups, is_external).len() as f64 / selected.max(1) as f64,
+    );
+    metrics.insert(
+        "external/advantage_mean",
+        mean_ignoring_nan(selected_of(groups, is_external)),
+    );
+    let asked = groups.iter().filter(|group| {
+        group
+            .pool
+            .iter()
+            .any(|scored| is_external(&scored.action.source))
+    });
+    metrics.insert(
+        "external/groups_with_actions_frac",
+        asked.count() as f64 / groups.len().max(1) as f64,
+    );
+    let best = groups
+        .iter()
+        .filter(|group| external_is_best(group))
+        .count();
+    metrics.insert(
+        "external/best_in_group_frac",
+        best as f64 / groups.len().max(1) as f64,
+    );
+    let tokens: usize = external
+        .iter()
+        .map(|scored| scored.action.token_ids.len())
+        .sum();
     metrics.insert("external/tokens", tokens as f64);
     for name in names {
         let is_this = |source: &Source| is_external(source) && source.name() == *name;
         let chosen = selected_of(groups, is_this);
-        metrics.insert(format!("external/{name}/fraction"), chosen.len() as f64 / selected.max(1) as f64);
-        metrics.insert(format!("external/{name}/advantage_mean"), mean_ignoring_nan(chosen));
+        metrics.insert(
+            format!("external/{name}/fraction"),
+            chosen.len() as f64 / selected.max(1) as f64,
+        );
+        metrics.insert(
+            format!("external/{name}/advantage_mean"),
+            mean_ignoring_nan(chosen),
+        );
         let all = actions(groups, is_this);
-        metrics.insert(format!("external/{name}/reward_mean"), mean_ignoring_nan(rewards_of(&all)));
+        metrics.insert(
+            format!("external/{name}/reward_mean"),
+            mean_ignoring_nan(rewards_of(&all)),
+        );
     }
 }
 
 /// Advantages of the selected actions of some sources.
 fn selected_of(groups: &[Group], wanted: impl Fn(&Source) -> bool) -> Vec<f64> {
-    let pairs = groups.iter().flat_map(|group| group.selected.iter().zip(&group.advantages).map(move |pair| (group, pair)));
+    let pairs = groups.iter().flat_map(|group| {
+        group
+            .selected
+            .iter()
+            .zip(&group.advantages)
+            .map(move |pair| (group, pair))
+    });
     pairs
         .filter(|(group, (index, _))| wanted(&group.pool[**index].action.source))
         .map(|(_, (_, advantage))| f64::from(*advantage))
@@ -101,8 +192,13 @@ fn selected_of(groups: &[Group], wanted: impl Fn(&Source) -> bool) -> Vec<f64> {
 /// Whether an external action has a higher reward than every policy action of its group.
 fn external_is_best(group: &Group) -> bool {
     let best = |own: bool| {
-        let rewards = group.pool.iter().filter(|scored| (scored.action.source == Source::Policy) == own);
-        rewards.filter_map(|scored| scored.reward).fold(f32::NEG_INFINITY, f32::max)
+        let rewards = group
+            .pool
+            .iter()
+            .filter(|scored| (scored.action.source == Source::Policy) == own);
+        rewards
+            .filter_map(|scored| scored.reward)
+            .fold(f32::NEG_INFINITY, f32::max)
     };
     best(false) > best(true)
 }
@@ -111,26 +207,76 @@ fn external_is_best(group: &Group) -> bool {
 #[must_use]
 pub fn of_update(batches: &[TokenBatch], results: &[MicroBatchResult], fresh: bool) -> StepMetrics {
     let mut metrics = StepMetrics::new();
-    metrics.insert("loss", results.iter().map(|result| f64::from(result.loss)).sum::<f64>());
+    metrics.insert(
+        "loss",
+        results
+            .iter()
+            .map(|result| f64::from(result.loss))
+            .sum::<f64>(),
+    );
     let parts = results.len().max(1) as f64;
-    for index in 0..results.first().map_or(0, |result| result.clip.named().len()) {
+    for index in 0..results
+        .first()
+        .map_or(0, |result| result.clip.named().len())
+    {
         let name = results[0].clip.named()[index].0;
-        metrics.insert(name, results.iter().map(|result| result.clip.named()[index].1).sum::<f64>() / parts);
+        metrics.insert(
+            name,
+            results
+                .iter()
+                .map(|result| result.clip.named()[index].1)
+                .sum::<f64>()
+                / parts,
+        );
     }
     let tokens = || tokens(batches, results);
-    metrics.insert("entropy", mean_ignoring_nan(tokens().map(|token| token.entropy)));
+    metrics.insert(
+        "entropy",
+        mean_ignoring_nan(tokens().map(|token| token.entropy)),
+    );
     if fresh {
-        let differences = || tokens().filter_map(|token| token.sampling_logprob.map(|drawn| (drawn - token.logprob).abs()));
-        metrics.insert("sampling/sampling_logp_difference/mean", mean_ignoring_nan(differences()));
-        metrics.insert("sampling/sampling_logp_difference/max", max_ignoring_nan(differences()));
-        metrics.insert("token_mult_prob_error", mean_ignoring_nan(differences().map(f64::exp)));
+        let differences = || {
+            tokens().filter_map(|token| {
+                token
+                    .sampling_logprob
+                    .map(|drawn| (drawn - token.logprob).abs())
+            })
+        };
+        metrics.insert(
+            "sampling/sampling_logp_difference/mean",
+            mean_ignoring_nan(differences()),
+        );
+        metrics.insert(
+            "sampling/sampling_logp_difference/max",
+            max_ignoring_nan(differences()),
+        );
+        metrics.insert(
+            "token_mult_prob_error",
+            mean_ignoring_nan(differences().map(f64::exp)),
+        );
     }
     let external = || tokens().filter(|token| token.external);
     if external().next().is_some() {
-        metrics.insert("external/policy_prob_mean", mean_ignoring_nan(external().map(|token| token.logprob.exp())));
-        metrics.insert("external/ratio_mean", mean_ignoring_nan(external().map(|token| token.ratio)));
-        metrics.insert("external/loss", mean_ignoring_nan(external().map(|token| token.loss)));
-        metrics.insert("onpolicy/loss", mean_ignoring_nan(tokens().filter(|token| !token.external).map(|token| token.loss)));
+        metrics.insert(
+            "external/policy_prob_mean",
+            mean_ignoring_nan(external().map(|token| token.logprob.exp())),
+        );
+        metrics.insert(
+            "external/ratio_mean",
+            mean_ignoring_nan(external().map(|token| token.ratio)),
+        );
+        metrics.insert(
+            "external/loss",
+            mean_ignoring_nan(external().map(|token| token.loss)),
+        );
+        metrics.insert(
+            "onpolicy/loss",
+            mean_ignoring_nan(
+                tokens()
+                    .filter(|token| !token.external)
+                    .map(|token| token.loss),
+            ),
+        );
     }
     metrics
 }
@@ -145,18 +291,29 @@ struct Token {
     loss: f64,
 }
 
-fn tokens<'a>(batches: &'a [TokenBatch], results: &'a [MicroBatchResult]) -> impl Iterator<Item = Token> + 'a {
+fn tokens<'a>(
+    batches: &'a [TokenBatch],
+    results: &'a [MicroBatchResult],
+) -> impl Iterator<Item = Token> + 'a {
     batches.iter().zip(results).flat_map(|(batch, result)| {
-        batch.rows.iter().enumerate().flat_map(move |(row, content)| {
-            let counts = (0..content.token_ids.len()).filter(|index| content.mask[*index] > 0.0);
-            counts.map(move |index| Token {
-                external: content.source != Source::Policy,
-                logprob: f64::from(result.logprobs[row][index]),
-                sampling_logprob: content.sampling_logprobs.as_ref().map(|drawn| f64::from(drawn[index])),
-                entropy: f64::from(result.entropies[row][index]),
-                ratio: f64::from(result.ratios[row][index]),
-                loss: f64::from(result.loss_terms[row][index]),
+        batch
+            .rows
+            .iter()
+            .enumerate()
+            .flat_map(move |(row, content)| {
+                let counts =
+                    (0..content.token_ids.len()).filter(|index| content.mask[*index] > 0.0);
+                counts.map(move |index| Token {
+                    external: content.source != Source::Policy,
+                    logprob: f64::from(result.logprobs[row][index]),
+                    sampling_logprob: content
+                        .sampling_logprobs
+                        .as_ref()
+                        .map(|drawn| f64::from(drawn[index])),
+                    entropy: f64::from(result.entropies[row][index]),
+                    ratio: f64::from(result.ratios[row][index]),
+                    loss: f64::from(result.loss_terms[row][index]),
+                })
             })
-        })
     })
 }

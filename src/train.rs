@@ -27,12 +27,15 @@ pub fn train(run: Run) -> Result<PathBuf> {
             let (examples, prompts) = trainer.next_prompts()?; // [Q]
             let mut groups = trainer.sample(step, &examples, &prompts)?; // [Q][N] actions of the policy, scored
             timer.lap(Phase::Gen);
-            let open = selection::gate(&groups, &trainer.selection.external_when, trainer.key(step));
+            let open =
+                selection::gate(&groups, &trainer.selection.external_when, trainer.key(step));
             let external = trainer.ask_teachers(step, &mut groups, &open)?; // [Q][N + M] pools, scored
             timer.lap(Phase::External);
             trainer.plan(step, groups, &external, &mut timer)?; // [Q][G] selected, credited, packed
         }
-        let Some(work) = trainer.pending.pop_front() else { continue };
+        let Some(work) = trainer.pending.pop_front() else {
+            continue;
+        };
         let (learned, update) = trainer.learn(step, &work)?; // forward, loss, backward; refuses what is not finite
         timer.lap(Phase::UpdateActor);
         trainer.finish_step(step, &work, &learned, update, &timer)?;

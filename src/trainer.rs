@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
+use crate::advantage::group_advantage;
 use crate::advantage::{self, AdvantageOptions};
 use crate::batch::{self, LossWeightOptions, PackOptions};
 use crate::config::{Resume, Run};
@@ -17,9 +18,11 @@ use crate::dataset::Cursor;
 use crate::device::OpenDevice;
 use crate::evaluation::EvaluationSet;
 use crate::generator::SamplingParameters;
-use crate::advantage::group_advantage;
 use crate::learner::{Learner, MicroBatchResult, UpdateReport};
-use crate::metrics::{CompletionsLog, LoggedStep, MetricsLog, MetricsWindow, Phase, PhaseTimer, Progress, StepMetrics, TrainerState, Watchdog};
+use crate::metrics::{
+    CompletionsLog, LoggedStep, MetricsLog, MetricsWindow, Phase, PhaseTimer, Progress,
+    StepMetrics, TrainerState, Watchdog,
+};
 use crate::model::weights::Weights;
 use crate::optimizer::schedule::Schedule;
 use crate::prompt::PromptEncoder;
@@ -37,8 +40,13 @@ use crate::teacher::Roster;
 pub static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Files of a run besides its checkpoints.
-pub const RUN_FILES: [&str; 5] =
-    ["metrics.jsonl", "completions.jsonl", "trainer_state.json", "rejected_rows.jsonl", "config.yaml"];
+pub const RUN_FILES: [&str; 5] = [
+    "metrics.jsonl",
+    "completions.jsonl",
+    "trainer_state.json",
+    "rejected_rows.jsonl",
+    "config.yaml",
+];
 
 /// What one optimizer step learns from.
 #[derive(Debug, Clone)]
@@ -102,7 +110,10 @@ impl Trainer {
     /// Whatever is wrong, with the remedy.
     pub fn open(run: Run) -> Result<Self> {
         let open = setup::open_device(run.runtime.device)?;
-        let mode = match (&run.output.resume_from_checkpoint, run.output.overwrite_output_dir) {
+        let mode = match (
+            &run.output.resume_from_checkpoint,
+            run.output.overwrite_output_dir,
+        ) {
             (Resume::No, true) => Mode::Overwrite,
             (Resume::No, false) => Mode::Fresh,
             _ => Mode::Resume,
@@ -113,7 +124,10 @@ impl Trainer {
             Resume::Last => Some(folder.resume_from(None)?),
             Resume::From(path) => Some(folder.resume_from(Some(path))?),
         };
-        let base = checkpoint.as_ref().map_or_else(|| run.model.model_name_or_path.clone(), |found| found.path.clone());
+        let base = checkpoint.as_ref().map_or_else(
+            || run.model.model_name_or_path.clone(),
+            |found| found.path.clone(),
+        );
         let config = crate::model::config::ModelConfig::open(&base)?;
         let encoder = setup::open_encoder(&run, &base, config.text.max_position_embeddings)?;
         let suppressed = setup::suppressed(&run, &encoder, &config);
@@ -127,7 +141,13 @@ impl Trainer {
         selection.check(run.group.num_generations, teachers.num_actions())?;
         let rewards = setup::rewards(&run)?;
         let evaluation = crate::evaluation::open_sets(&run, &encoder)?;
-        let replay = run.output.replay_rollouts.as_deref().map(rollout_file::read).transpose()?.map(VecDeque::from);
+        let replay = run
+            .output
+            .replay_rollouts
+            .as_deref()
+            .map(rollout_file::read)
+            .transpose()?
+            .map(VecDeque::from);
         let total = total_steps(&run, examples.len(), replay.as_ref().map(VecDeque::len))?;
         let reference = reference(&run, &learner, checkpoint.is_some(), &open)?;
         folder.check_space(checkpoint_bytes(&learner, &run))?;
@@ -140,7 +160,11 @@ impl Trainer {
             train_batch_size: run.batch.per_device_train_batch_size as u64,
             ..TrainerState::default()
         };
-        let mut cursor = Cursor::new(examples.len(), run.runtime.data_seed, run.data.shuffle_dataset);
+        let mut cursor = Cursor::new(
+            examples.len(),
+            run.runtime.data_seed,
+            run.data.shuffle_dataset,
+        );
         let mut window = MetricsWindow::default();
         if let Some(checkpoint) = &checkpoint {
             let saved = TrainerState::load(&checkpoint.path)?;
@@ -148,28 +172,63 @@ impl Trainer {
             cursor.check(examples.len())?;
             window = saved.restore("window")?.unwrap_or_default();
             crate::checkpoint::restore_optimizer(&mut learner, &checkpoint.path, &open.device)?;
-            state = TrainerState { max_steps: state.max_steps, save_steps: state.save_steps, logging_steps: state.logging_steps, train_batch_size: state.train_batch_size, ..saved };
+            state = TrainerState {
+                max_steps: state.max_steps,
+                save_steps: state.save_steps,
+                logging_steps: state.logging_steps,
+                train_batch_size: state.train_batch_size,
+                ..saved
+            };
         }
         let resumed = checkpoint.is_some().then_some(state.global_step);
-        std::fs::write(folder.path().join("config.yaml"), run.to_yaml()).context("config.yaml cannot be written")?;
-        let names = rewards.functions().iter().map(|function| function.name().to_owned()).collect();
+        std::fs::write(folder.path().join("config.yaml"), run.to_yaml())
+            .context("config.yaml cannot be written")?;
+        let names = rewards
+            .functions()
+            .iter()
+            .map(|function| function.name().to_owned())
+            .collect();
         let mut trainer = Self {
             schedule: setup::schedule(&run, total),
             metrics: MetricsLog::open(folder.path(), resumed)?,
             completions: CompletionsLog::open(folder.path(), resumed, names)?,
-            progress: Progress::start(run.output.run_name.as_deref().unwrap_or("train"), total, state.global_step),
-            dump: run.output.dump_rollouts.as_deref().map(|path| match resumed {
-                None => crate::metrics::JsonLines::create(path),
-                Some(step) => crate::metrics::JsonLines::resume(path, step),
-            }).transpose()?,
+            progress: Progress::start(
+                run.output.run_name.as_deref().unwrap_or("train"),
+                total,
+                state.global_step,
+            ),
+            dump: run
+                .output
+                .dump_rollouts
+                .as_deref()
+                .map(|path| match resumed {
+                    None => crate::metrics::JsonLines::create(path),
+                    Some(step) => crate::metrics::JsonLines::resume(path, step),
+                })
+                .transpose()?,
             advantages: setup::advantages(&run),
             first_step: state.global_step,
             pending: VecDeque::new(),
             watchdog: Watchdog::new(None),
             started: std::time::Instant::now(),
             losses: Vec::new(),
-            run, open, learner, teachers, selection, encoder, examples, cursor, rewards, sampling, reference, base,
-            folder, state, window, evaluation, replay,
+            run,
+            open,
+            learner,
+            teachers,
+            selection,
+            encoder,
+            examples,
+            cursor,
+            rewards,
+            sampling,
+            reference,
+            base,
+            folder,
+            state,
+            window,
+            evaluation,
+            replay,
         };
         trainer.skip_replayed();
         Ok(trainer)
@@ -179,13 +238,21 @@ impl Trainer {
     fn skip_replayed(&mut self) {
         let per_generation = self.steps_per_generation_batch();
         if let Some(replay) = &mut self.replay {
-            replay.drain(..replay.len().min((self.state.global_step / per_generation) as usize));
+            replay.drain(
+                ..replay
+                    .len()
+                    .min((self.state.global_step / per_generation) as usize),
+            );
         }
     }
 
     /// Optimizer steps that one generation batch lasts.
     fn steps_per_generation_batch(&self) -> u64 {
-        let cuts = self.run.batch.steps_per_generation.div_ceil(self.run.batch.gradient_accumulation_steps);
+        let cuts = self
+            .run
+            .batch
+            .steps_per_generation
+            .div_ceil(self.run.batch.gradient_accumulation_steps);
         (cuts * self.run.loss.num_iterations) as u64
     }
 
@@ -193,13 +260,17 @@ impl Trainer {
     #[must_use]
     pub fn next_step(&self) -> Option<u64> {
         let stopped = STOP.load(Ordering::SeqCst) && self.pending.is_empty();
-        (self.state.global_step < self.state.max_steps && !stopped).then_some(self.state.global_step + 1)
+        (self.state.global_step < self.state.max_steps && !stopped)
+            .then_some(self.state.global_step + 1)
     }
 
     /// Where this step's randomness comes from.
     #[must_use]
     pub const fn key(&self, step: u64) -> StepKey {
-        StepKey { seed: self.run.runtime.seed, step: step - 1 }
+        StepKey {
+            seed: self.run.runtime.seed,
+            step: step - 1,
+        }
     }
 
     /// The examples of the next generation batch, [Q], and their prompts.
@@ -210,7 +281,9 @@ impl Trainer {
         let examples: Vec<Arc<Example>> = match self.replay.as_ref().and_then(VecDeque::front) {
             None => {
                 let rows = self.cursor.next(self.run.prompts_per_generation());
-                rows.into_iter().map(|row| Arc::clone(&self.examples[row])).collect()
+                rows.into_iter()
+                    .map(|row| Arc::clone(&self.examples[row]))
+                    .collect()
             }
             Some(rows) => self.replayed_examples(rows)?,
         };
@@ -226,7 +299,11 @@ impl Trainer {
             }
         }
         let find = |id: &str| {
-            let found = self.examples.iter().find(|example| example.id == id).map(Arc::clone);
+            let found = self
+                .examples
+                .iter()
+                .find(|example| example.id == id)
+                .map(Arc::clone);
             found.with_context(|| format!("`replay_rollouts` names the example `{id}`, which is not in the data set\nhint: replay with the data set that the rollouts were made on"))
         };
         ids.into_iter().map(find).collect()
@@ -236,7 +313,12 @@ impl Trainer {
     ///
     /// # Errors
     /// If the policy's output is not finite.
-    pub fn sample(&mut self, step: u64, examples: &[Arc<Example>], prompts: &[Arc<Prompt>]) -> Result<Vec<Group>> {
+    pub fn sample(
+        &mut self,
+        step: u64,
+        examples: &[Arc<Example>],
+        prompts: &[Arc<Prompt>],
+    ) -> Result<Vec<Group>> {
         let group = |(example, prompt): (&Arc<Example>, &Arc<Prompt>)| Group {
             example: Arc::clone(example),
             prompt: Arc::clone(prompt),
@@ -252,20 +334,36 @@ impl Trainer {
             return Ok(groups);
         }
         let seed = rollout::step_seed(self.run.runtime.seed, step);
-        let parameters = SamplingParameters { seed, ..self.sampling.clone() };
+        let parameters = SamplingParameters {
+            seed,
+            ..self.sampling.clone()
+        };
         let policy = self.learner.policy()?;
         let decode = |ids: &[u32]| self.encoder.decode(ids, true);
-        let actions = rollout::sample(&policy, prompts, self.run.group.num_generations, &parameters, &decode)?;
+        let actions = rollout::sample(
+            &policy,
+            prompts,
+            self.run.group.num_generations,
+            &parameters,
+            &decode,
+        )?;
         self.score_into(step, &mut groups, actions);
         Ok(groups)
     }
 
     /// Fills a pool with given tokens; a given reward stands, an absent one is scored.
     fn replay_into(&self, group: &mut Group, rows: &[RolloutRow], step: u64) {
-        let mut rows: Vec<&RolloutRow> = rows.iter().filter(|row| row.id == group.example.id).collect();
+        let mut rows: Vec<&RolloutRow> = rows
+            .iter()
+            .filter(|row| row.id == group.example.id)
+            .collect();
         rows.sort_by_key(|row| row.source != "policy");
         for row in rows {
-            let source = if row.source == "policy" { Source::Policy } else { Source::External(row.source.as_str().into()) };
+            let source = if row.source == "policy" {
+                Source::Policy
+            } else {
+                Source::External(row.source.as_str().into())
+            };
             let action = Action {
                 source,
                 text: self.encoder.decode(&row.completion_ids, true),
@@ -275,7 +373,9 @@ impl Trainer {
                 external_logprobs: None,
                 old_logprobs: row.old_logprobs.clone(),
             };
-            let mut scored = self.rewards.score(action, &group.example, &self.context(step));
+            let mut scored = self
+                .rewards
+                .score(action, &group.example, &self.context(step));
             scored.reward = row.reward.or(scored.reward);
             group.pool.push(scored);
         }
@@ -290,7 +390,12 @@ impl Trainer {
     }
 
     fn score_into(&self, step: u64, groups: &mut [Group], actions: Vec<Vec<Action>>) {
-        let context = ScoreContext { characters: CharacterRange::of(actions.iter().flatten().map(|action| action.text.as_str())), ..self.context(step) };
+        let context = ScoreContext {
+            characters: CharacterRange::of(
+                actions.iter().flatten().map(|action| action.text.as_str()),
+            ),
+            ..self.context(step)
+        };
         for (group, actions) in groups.iter_mut().zip(actions) {
             let score = |action| self.rewards.score(action, &group.example, &context);
             let scored: Vec<_> = actions.into_iter().map(score).collect();
@@ -302,23 +407,46 @@ impl Trainer {
     ///
     /// # Errors
     /// If a teacher fails.
-    pub fn ask_teachers(&mut self, step: u64, groups: &mut [Group], open: &[bool]) -> Result<StepMetrics> {
+    pub fn ask_teachers(
+        &mut self,
+        step: u64,
+        groups: &mut [Group],
+        open: &[bool],
+    ) -> Result<StepMetrics> {
         let mut metrics = StepMetrics::new();
         if self.teachers.is_empty() || self.run.output.replay_rollouts.is_some() {
             return Ok(metrics);
         }
         let asked: Vec<usize> = (0..groups.len()).filter(|index| open[*index]).collect();
-        let prompts: Vec<(&Example, &Prompt)> =
-            asked.iter().map(|index| (groups[*index].example.as_ref(), groups[*index].prompt.as_ref())).collect();
+        let prompts: Vec<(&Example, &Prompt)> = asked
+            .iter()
+            .map(|index| {
+                (
+                    groups[*index].example.as_ref(),
+                    groups[*index].prompt.as_ref(),
+                )
+            })
+            .collect();
         let seed = rollout::step_seed(self.run.runtime.seed ^ 0x7465_6163_6865_7273, step);
         let limit = self.run.sampling.max_completion_length;
-        let answer = self.teachers.act(&prompts, seed, &PolicyCodec(&self.encoder), limit)?;
-        metrics.insert("external/gate_open_frac", asked.len() as f64 / groups.len().max(1) as f64);
+        let answer = self
+            .teachers
+            .act(&prompts, seed, &PolicyCodec(&self.encoder), limit)?;
+        metrics.insert(
+            "external/gate_open_frac",
+            asked.len() as f64 / groups.len().max(1) as f64,
+        );
         for teacher in &answer.statistics {
             for (reason, count) in &teacher.dropped {
-                metrics.insert(format!("external/{}/dropped/{}", teacher.name, reason.name()), *count as f64);
+                metrics.insert(
+                    format!("external/{}/dropped/{}", teacher.name, reason.name()),
+                    *count as f64,
+                );
             }
-            metrics.insert(format!("external/{}/tokens", teacher.name), teacher.tokens as f64);
+            metrics.insert(
+                format!("external/{}/tokens", teacher.name),
+                teacher.tokens as f64,
+            );
         }
         let mut actions: Vec<Vec<Action>> = vec![Vec::new(); groups.len()];
         for (index, group) in asked.into_iter().zip(answer.actions) {
@@ -332,7 +460,13 @@ impl Trainer {
     ///
     /// # Errors
     /// If an action cannot be packed, or the device fails.
-    pub fn plan(&mut self, step: u64, mut groups: Vec<Group>, external: &StepMetrics, timer: &mut PhaseTimer) -> Result<()> {
+    pub fn plan(
+        &mut self,
+        step: u64,
+        mut groups: Vec<Group>,
+        external: &StepMetrics,
+        timer: &mut PhaseTimer,
+    ) -> Result<()> {
         selection::choose(&mut groups, &self.selection, self.key(step));
         let input = advantage::gather(&groups, self.advantages);
         advantage::assign(&mut groups, &group_advantage(&input));
@@ -344,13 +478,24 @@ impl Trainer {
         };
         let mut whole = batch::pack(&groups, &options)?;
         self.fill_old_and_reference(&mut whole, timer)?;
-        let names: Vec<&str> = self.rewards.functions().iter().map(|function| function.name()).collect();
+        let names: Vec<&str> = self
+            .rewards
+            .functions()
+            .iter()
+            .map(|function| function.name())
+            .collect();
         let mut metrics = step_report::of_groups(&groups, &names, &self.external_names(&groups));
         metrics.extend(external);
         self.write_rollouts(step, &groups)?;
         let groups = Arc::new(groups);
-        let most = groups.iter().map(|group| group.selected.len()).max().unwrap_or(1).max(1);
-        let rows = (self.run.batch.per_device_train_batch_size * most).div_ceil(self.run.group.num_generations);
+        let most = groups
+            .iter()
+            .map(|group| group.selected.len())
+            .max()
+            .unwrap_or(1)
+            .max(1);
+        let rows = (self.run.batch.per_device_train_batch_size * most)
+            .div_ceil(self.run.group.num_generations);
         let micro = batch::micro_batches(&whole, rows);
         let per_step = self.run.batch.gradient_accumulation_steps;
         let steps = micro.len().div_ceil(per_step).max(1);
@@ -366,7 +511,13 @@ impl Trainer {
                 let mut weights = batch::loss_weights(chunk, &options);
                 self.weigh_external(chunk, &mut weights);
                 let fresh = iteration == 0 && index == 0;
-                let work = Work { batches: chunk.to_vec(), weights, metrics: Arc::clone(&metrics), groups: Arc::clone(&groups), fresh };
+                let work = Work {
+                    batches: chunk.to_vec(),
+                    weights,
+                    metrics: Arc::clone(&metrics),
+                    groups: Arc::clone(&groups),
+                    fresh,
+                };
                 self.pending.push_back(work);
             }
         }
@@ -376,7 +527,9 @@ impl Trainer {
     fn external_names<'a>(&'a self, groups: &'a [Group]) -> Vec<&'a str> {
         let mut names = self.teachers.names();
         for scored in groups.iter().flat_map(|group| &group.pool) {
-            if scored.action.source != Source::Policy && !names.contains(&scored.action.source.name()) {
+            if scored.action.source != Source::Policy
+                && !names.contains(&scored.action.source.name())
+            {
                 names.push(scored.action.source.name());
             }
         }
@@ -397,13 +550,23 @@ impl Trainer {
 
     /// Old log-probabilities where several updates follow one rollout; reference ones where there is a KL term.
     fn fill_old_and_reference(&self, batch: &mut TokenBatch, timer: &mut PhaseTimer) -> Result<()> {
-        let cut = |logprobs: &dyn Fn(&TokenBatch) -> Result<Vec<Vec<f32>>>| -> Result<Vec<Vec<f32>>> {
-            let parts = batch::micro_batches(batch, self.run.batch.per_device_train_batch_size.max(1));
-            Ok(parts.iter().map(logprobs).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
-        };
+        let cut =
+            |logprobs: &dyn Fn(&TokenBatch) -> Result<Vec<Vec<f32>>>| -> Result<Vec<Vec<f32>>> {
+                let parts =
+                    batch::micro_batches(batch, self.run.batch.per_device_train_batch_size.max(1));
+                Ok(parts
+                    .iter()
+                    .map(logprobs)
+                    .collect::<Result<Vec<_>>>()?
+                    .into_iter()
+                    .flatten()
+                    .collect())
+            };
         let mut old = None;
         if self.steps_per_generation_batch() > 1 {
-            old = Some(cut(&|part| Ok(self.learner.logprobs(&self.learner.weights, part)?))?);
+            old = Some(cut(&|part| {
+                Ok(self.learner.logprobs(&self.learner.weights, part)?)
+            })?);
             timer.lap(Phase::Old);
         }
         let mut reference = None;
@@ -422,7 +585,10 @@ impl Trainer {
 
     fn write_rollouts(&mut self, step: u64, groups: &[Group]) -> Result<()> {
         if let Some(file) = &mut self.dump {
-            for row in groups.iter().flat_map(|group| rollout_file::rows_of(group, step)) {
+            for row in groups
+                .iter()
+                .flat_map(|group| rollout_file::rows_of(group, step))
+            {
                 file.append(&row)?;
             }
         }
@@ -436,20 +602,37 @@ impl Trainer {
     ///
     /// # Errors
     /// If the loss or a gradient is not finite: the weights are untouched, and the rollouts are written to a file.
-    pub fn learn(&mut self, step: u64, work: &Work) -> Result<(Vec<MicroBatchResult>, UpdateReport)> {
+    pub fn learn(
+        &mut self,
+        step: u64,
+        work: &Work,
+    ) -> Result<(Vec<MicroBatchResult>, UpdateReport)> {
         let mut learn = || {
             let pairs = work.batches.iter().zip(&work.weights);
-            let results = pairs.map(|(batch, weights)| self.learner.accumulate(batch, weights)).collect::<Result<Vec<_>, _>>()?;
+            let results = pairs
+                .map(|(batch, weights)| self.learner.accumulate(batch, weights))
+                .collect::<Result<Vec<_>, _>>()?;
             let update = self.learner.apply(self.schedule.at(step - 1))?;
             Ok::<_, crate::learner::LearnError>((results, update))
         };
         learn().map_err(|error| {
             let path = self.folder.path().join(format!("failed-step-{step}.jsonl"));
-            let rows = work.groups.iter().flat_map(|group| rollout_file::rows_of(group, step));
-            let text: String = rows.filter_map(|row| serde_json::to_string(&row).ok()).map(|row| row + "\n").collect();
+            let rows = work
+                .groups
+                .iter()
+                .flat_map(|group| rollout_file::rows_of(group, step));
+            let text: String = rows
+                .filter_map(|row| serde_json::to_string(&row).ok())
+                .map(|row| row + "\n")
+                .collect();
             let written = std::fs::write(&path, text);
-            let place = if written.is_ok() { format!("its rollouts are in {}", path.display()) } else { "its rollouts could not be written".to_owned() };
-            anyhow::Error::new(error).context(format!("step {step}: the update was refused; {place}"))
+            let place = if written.is_ok() {
+                format!("its rollouts are in {}", path.display())
+            } else {
+                "its rollouts could not be written".to_owned()
+            };
+            anyhow::Error::new(error)
+                .context(format!("step {step}: the update was refused; {place}"))
         })
     }
 
@@ -457,12 +640,26 @@ impl Trainer {
     ///
     /// # Errors
     /// If a log cannot be written, or the watchdog ends the run.
-    pub fn finish_step(&mut self, step: u64, work: &Work, results: &[MicroBatchResult], update: UpdateReport, timer: &PhaseTimer) -> Result<()> {
+    pub fn finish_step(
+        &mut self,
+        step: u64,
+        work: &Work,
+        results: &[MicroBatchResult],
+        update: UpdateReport,
+        timer: &PhaseTimer,
+    ) -> Result<()> {
         self.state.global_step = step;
         self.state.epoch = self.cursor.progress();
         if work.fresh {
-            let tokens = |group: &Group| group.pool.iter().map(|scored| group.prompt.input_ids.len() + scored.action.token_ids.len()).sum::<usize>();
-            self.state.num_input_tokens_seen += work.groups.iter().map(tokens).sum::<usize>() as u64;
+            let tokens = |group: &Group| {
+                group
+                    .pool
+                    .iter()
+                    .map(|scored| group.prompt.input_ids.len() + scored.action.token_ids.len())
+                    .sum::<usize>()
+            };
+            self.state.num_input_tokens_seen +=
+                work.groups.iter().map(tokens).sum::<usize>() as u64;
         }
         let mut metrics = step_report::of_update(&work.batches, results, work.fresh);
         self.losses.push(metrics.get("loss").unwrap_or(f64::NAN));
@@ -477,7 +674,10 @@ impl Trainer {
         self.progress.advance(&format!("reward {reward:.2}"));
         self.window.push(metrics);
         if step % self.state.logging_steps == 0 || step == self.state.max_steps {
-            let row = LoggedStep { step, metrics: self.window.take() };
+            let row = LoggedStep {
+                step,
+                metrics: self.window.take(),
+            };
             self.log(row)?;
             if self.run.output.log_completions {
                 self.print_completions(&work.groups);
@@ -493,9 +693,22 @@ impl Trainer {
     }
 
     fn print_completions(&self, groups: &[Group]) {
-        let actions = groups.iter().flat_map(|group| group.pool.iter().map(move |scored| (group, scored)));
-        for (group, scored) in actions.take(self.run.output.num_completions_to_print.unwrap_or(usize::MAX)) {
-            log::info!("{} ({}, reward {:?}): {}", group.example.id, scored.action.source.name(), scored.reward, scored.action.text);
+        let actions = groups
+            .iter()
+            .flat_map(|group| group.pool.iter().map(move |scored| (group, scored)));
+        for (group, scored) in actions.take(
+            self.run
+                .output
+                .num_completions_to_print
+                .unwrap_or(usize::MAX),
+        ) {
+            log::info!(
+                "{} ({}, reward {:?}): {}",
+                group.example.id,
+                scored.action.source.name(),
+                scored.reward,
+                scored.action.text
+            );
         }
     }
 
@@ -505,12 +718,24 @@ impl Trainer {
     /// If the policy's output is not finite or a log cannot be written.
     pub fn evaluate_if_due(&mut self, step: u64) -> Result<()> {
         let every = self.run.evaluation.eval_steps.steps(self.state.max_steps);
-        if self.evaluation.is_empty() || !self.is_due(step, self.run.evaluation.eval_strategy, every) {
+        if self.evaluation.is_empty()
+            || !self.is_due(step, self.run.evaluation.eval_strategy, every)
+        {
             return Ok(());
         }
         let policy = self.learner.policy()?;
-        let metrics = crate::evaluation::metrics(&policy, &self.evaluation, &self.run, &self.encoder, &self.rewards, &self.sampling)?;
-        self.log(LoggedStep { step, metrics: metrics.prefixed("eval_") })
+        let metrics = crate::evaluation::metrics(
+            &policy,
+            &self.evaluation,
+            &self.run,
+            &self.encoder,
+            &self.rewards,
+            &self.sampling,
+        )?;
+        self.log(LoggedStep {
+            step,
+            metrics: metrics.prefixed("eval_"),
+        })
     }
 
     fn is_due(&self, step: u64, strategy: crate::config::IntervalStrategy, every: u64) -> bool {
@@ -518,7 +743,9 @@ impl Trainer {
         match strategy {
             IntervalStrategy::No => false,
             IntervalStrategy::Steps => step % every == 0,
-            IntervalStrategy::Epoch => step % self.run.steps_per_epoch(self.examples.len()).max(1) == 0,
+            IntervalStrategy::Epoch => {
+                step % self.run.steps_per_epoch(self.examples.len()).max(1) == 0
+            }
         }
     }
 
@@ -544,7 +771,9 @@ impl Trainer {
         self.state.keep("window", &self.window)?;
         let (learner, base, state) = (&self.learner, &self.base, &self.state);
         let model_only = self.run.output.save_only_model;
-        let saved = self.folder.save_checkpoint(step, |dir: &Path| crate::checkpoint::save(learner, base, state, dir, model_only))?;
+        let saved = self.folder.save_checkpoint(step, |dir: &Path| {
+            crate::checkpoint::save(learner, base, state, dir, model_only)
+        })?;
         // The files to copy next time lie in the newest checkpoint only if the start is gone.
         if !self.base.exists() {
             self.base = saved.path;
@@ -561,13 +790,23 @@ impl Trainer {
         let steps = (self.state.global_step - self.first_step) as f64;
         let mut metrics = StepMetrics::new();
         metrics.insert("train_runtime", runtime);
-        let samples = steps * self.run.completions_per_generation() as f64 / self.steps_per_generation_batch() as f64;
+        let samples = steps * self.run.completions_per_generation() as f64
+            / self.steps_per_generation_batch() as f64;
         metrics.insert("train_samples_per_second", samples / runtime);
         metrics.insert("train_steps_per_second", steps / runtime);
-        metrics.insert("total_flos", 6.0 * self.learner.weights.count() as f64 * self.state.num_input_tokens_seen as f64);
-        metrics.insert("train_loss", crate::metrics::mean_ignoring_nan(self.losses.iter().copied()));
+        metrics.insert(
+            "total_flos",
+            6.0 * self.learner.weights.count() as f64 * self.state.num_input_tokens_seen as f64,
+        );
+        metrics.insert(
+            "train_loss",
+            crate::metrics::mean_ignoring_nan(self.losses.iter().copied()),
+        );
         if self.state.global_step == self.state.max_steps {
-            let row = LoggedStep { step: self.state.global_step, metrics };
+            let row = LoggedStep {
+                step: self.state.global_step,
+                metrics,
+            };
             self.log(row)?;
         }
         self.progress.finish();
@@ -577,18 +816,30 @@ impl Trainer {
 
 /// Optimizer steps of the run; a replay is as long as its file at most.
 fn total_steps(run: &Run, rows: usize, replayed: Option<usize>) -> Result<u64> {
-    let Some(generations) = replayed else { return Ok(run.steps(rows)?) };
-    let cuts = run.batch.steps_per_generation.div_ceil(run.batch.gradient_accumulation_steps);
+    let Some(generations) = replayed else {
+        return Ok(run.steps(rows)?);
+    };
+    let cuts = run
+        .batch
+        .steps_per_generation
+        .div_ceil(run.batch.gradient_accumulation_steps);
     let available = (generations * cuts * run.loss.num_iterations) as u64;
     let wanted = u64::try_from(run.batch.max_steps).unwrap_or(available);
     if wanted > available {
-        anyhow::bail!("`max_steps` is {wanted}, but `replay_rollouts` has rollouts for {available} steps\nhint: lower max_steps to {available} or record more");
+        anyhow::bail!(
+            "`max_steps` is {wanted}, but `replay_rollouts` has rollouts for {available} steps\nhint: lower max_steps to {available} or record more"
+        );
     }
     Ok(wanted)
 }
 
 /// The frozen start, if there is a KL term: handles to the same tensors on a fresh run, loaded again on a resumed one.
-fn reference(run: &Run, learner: &Learner, resumed: bool, open: &OpenDevice) -> Result<Option<Weights>> {
+fn reference(
+    run: &Run,
+    learner: &Learner,
+    resumed: bool,
+    open: &OpenDevice,
+) -> Result<Option<Weights>> {
     if run.loss.beta == 0.0 {
         return Ok(None);
     }
@@ -597,7 +848,12 @@ fn reference(run: &Run, learner: &Learner, resumed: bool, open: &OpenDevice) -> 
     }
     let start = &run.model.model_name_or_path;
     let weights = Weights::load(start, &open.device, open.max_buffer_bytes);
-    weights.map(Some).with_context(|| format!("the KL term needs the start of the run, {}", start.display()))
+    weights.map(Some).with_context(|| {
+        format!(
+            "the KL term needs the start of the run, {}",
+            start.display()
+        )
+    })
 }
 
 /// Bytes of all checkpoints that are kept, and of one more while it is written.

@@ -23,7 +23,8 @@ struct Reference {
 }
 
 fn reference() -> Reference {
-    let text = std::fs::read_to_string(golden_path("golden-grpo-qwen2vl-tiny.json")).expect("golden json");
+    let text =
+        std::fs::read_to_string(golden_path("golden-grpo-qwen2vl-tiny.json")).expect("golden json");
     Reference {
         tensors: Golden::open("golden-grpo-qwen2vl-tiny.safetensors"),
         json: serde_json::from_str(&text).expect("json"),
@@ -40,8 +41,13 @@ fn learner(settings: &Value, device: &Device) -> Learner {
         sequence_level: settings["importance_sampling_level"] == "sequence",
         bias_corrected_kl: settings["use_bias_correction_kl"] == true,
     };
-    let adamw =
-        AdamWOptions { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, decay_everything: true };
+    let adamw = AdamWOptions {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: 0.01,
+        decay_everything: true,
+    };
     let options = LearnerOptions {
         loss,
         adamw,
@@ -61,12 +67,20 @@ fn batch(reference: &Reference, temperature: &str, rows: std::ops::Range<usize>)
     let prompts = Golden::open("golden-qwen2vl-tiny.safetensors");
     let tensors = &reference.tensors;
     let width = tensors.shape("completion_ids")[1];
-    let (ids, mask) = (tensors.ids("completion_ids"), tensors.f32("completion_mask"));
-    let (old, frozen) =
-        (tensors.f32(&format!("old_logps_{temperature}")), tensors.f32(&format!("ref_logps_{temperature}")));
+    let (ids, mask) = (
+        tensors.ids("completion_ids"),
+        tensors.f32("completion_mask"),
+    );
+    let (old, frozen) = (
+        tensors.f32(&format!("old_logps_{temperature}")),
+        tensors.f32(&format!("ref_logps_{temperature}")),
+    );
     let advantages = tensors.f32("advantages");
     let row = |row: usize| {
-        let length = mask[row * width..(row + 1) * width].iter().filter(|value| **value > 0.0).count();
+        let length = mask[row * width..(row + 1) * width]
+            .iter()
+            .filter(|value| **value > 0.0)
+            .count();
         let cut = |values: &[f32]| values[row * width..row * width + length].to_vec();
         TokenRow {
             prompt: 0,
@@ -80,11 +94,19 @@ fn batch(reference: &Reference, temperature: &str, rows: std::ops::Range<usize>)
             kl_weight: 1.0,
         }
     };
-    TokenBatch { prompts: vec![prompts.prompt("p0", &prompts)], rows: rows.map(row).collect() }
+    TokenBatch {
+        prompts: vec![prompts.prompt("p0", &prompts)],
+        rows: rows.map(row).collect(),
+    }
 }
 
 /// Each token's share in the loss, from TRL's definitions.
-fn weights(loss_type: &str, batch: &TokenBatch, tokens_of_all: usize, accumulation: f32) -> Vec<Vec<f32>> {
+fn weights(
+    loss_type: &str,
+    batch: &TokenBatch,
+    tokens_of_all: usize,
+    accumulation: f32,
+) -> Vec<Vec<f32>> {
     let rows = batch.rows.len() as f32;
     let tokens: usize = batch.rows.iter().map(|row| row.token_ids.len()).sum();
     let share = |length: usize| match loss_type {
@@ -94,12 +116,21 @@ fn weights(loss_type: &str, batch: &TokenBatch, tokens_of_all: usize, accumulati
         "dapo" => 1.0 / tokens_of_all as f32,
         other => panic!("loss type {other}"),
     };
-    batch.rows.iter().map(|row| vec![share(row.token_ids.len()); row.token_ids.len()]).collect()
+    batch
+        .rows
+        .iter()
+        .map(|row| vec![share(row.token_ids.len()); row.token_ids.len()])
+        .collect()
 }
 
 fn run(learner: &mut Learner, settings: &Value, batch: &TokenBatch) -> MicroBatchResult {
     let tokens: usize = batch.rows.iter().map(|row| row.token_ids.len()).sum();
-    let shares = weights(settings["loss_type"].as_str().expect("a name"), batch, tokens, 1.0);
+    let shares = weights(
+        settings["loss_type"].as_str().expect("a name"),
+        batch,
+        tokens,
+        1.0,
+    );
     learner.accumulate(batch, &shares).expect("a finite loss")
 }
 
@@ -110,21 +141,43 @@ fn every_loss_matches_trl_through_the_model() {
         let mut models: BTreeMap<String, Learner> = BTreeMap::new();
         for (configuration, settings) in reference.json["losses"].as_object().expect("losses") {
             // Software Vulkan compiles for a while; two configurations reach every branch there.
-            if name != "cpu" && !["grpo-beta0.04-token", "dapo-beta0.04-sequence-klcorrected"].contains(&configuration.as_str()) {
+            if name != "cpu"
+                && !["grpo-beta0.04-token", "dapo-beta0.04-sequence-klcorrected"]
+                    .contains(&configuration.as_str())
+            {
                 continue;
             }
             let mut learner = learner(settings, &device);
-            let temperature = if settings["temperature"] == 0.7 { "t0.7" } else { "t1.0" };
+            let temperature = if settings["temperature"] == 0.7 {
+                "t0.7"
+            } else {
+                "t1.0"
+            };
             let batch = batch(&reference, temperature, 0..4);
             let found = run(&mut learner, settings, &batch);
             let expected = settings["loss"].as_f64().expect("a number");
-            assert_close(&format!("{name} {configuration} loss"), &[found.loss], &[expected], 1e-4);
+            assert_close(
+                &format!("{name} {configuration} loss"),
+                &[found.loss],
+                &[expected],
+                1e-4,
+            );
             let tokens: Vec<f32> = found.logprobs.iter().flatten().copied().collect();
             let golden = golden_tokens(&reference, &format!("logps_{temperature}"), &batch);
-            assert_close(&format!("{name} {configuration} log-probabilities"), &tokens, &golden, 3e-4);
+            assert_close(
+                &format!("{name} {configuration} log-probabilities"),
+                &tokens,
+                &golden,
+                3e-4,
+            );
             let tokens: Vec<f32> = found.entropies.iter().flatten().copied().collect();
             let golden = golden_tokens(&reference, &format!("entropies_{temperature}"), &batch);
-            assert_close(&format!("{name} {configuration} entropies"), &tokens, &golden, 3e-4);
+            assert_close(
+                &format!("{name} {configuration} entropies"),
+                &tokens,
+                &golden,
+                3e-4,
+            );
             models.insert(configuration.clone(), learner);
         }
         for (letter, configuration) in [("A", "grpo-beta0.04-token"), ("B", "dapo-beta0.0-token")] {
@@ -140,22 +193,40 @@ fn golden_tokens(reference: &Reference, name: &str, batch: &TokenBatch) -> Vec<f
     let width = reference.tensors.shape(name)[1];
     let values = reference.tensors.f64(name);
     let rows = batch.rows.iter().enumerate();
-    rows.flat_map(|(row, content)| values[row * width..row * width + content.token_ids.len()].to_vec()).collect()
+    rows.flat_map(|(row, content)| {
+        values[row * width..row * width + content.token_ids.len()].to_vec()
+    })
+    .collect()
 }
 
 fn gradients_match(reference: &Reference, letter: &str, learner: &Learner) {
-    let norms = reference.json["gradients"][letter]["norms"].as_object().expect("norms");
-    assert_eq!(learner.gradients().iter().count(), norms.len(), "every parameter has a gradient");
+    let norms = reference.json["gradients"][letter]["norms"]
+        .as_object()
+        .expect("norms");
+    assert_eq!(
+        learner.gradients().iter().count(),
+        norms.len(),
+        "every parameter has a gradient"
+    );
     for (name, gradient) in learner.gradients().iter() {
         let values = host_values(gradient);
-        let norm = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        let norm = values
+            .iter()
+            .map(|value| f64::from(*value).powi(2))
+            .sum::<f64>()
+            .sqrt();
         let expected = norms[name].as_f64().expect("a number");
         // A key bias shifts all scores of a query alike up to rotary: its gradient is small, hence the floor.
-        assert!((norm - expected).abs() <= 1e-4 * expected.max(1e-3), "{letter} {name}: norm {norm}, expected {expected}");
+        assert!(
+            (norm - expected).abs() <= 1e-4 * expected.max(1e-3),
+            "{letter} {name}: norm {norm}, expected {expected}"
+        );
         let golden = format!("grad{letter}.{name}");
         if reference.tensors.has(&golden) {
             let expected = reference.tensors.f64(&golden);
-            let largest = expected.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+            let largest = expected
+                .iter()
+                .fold(0.0f64, |largest, value| largest.max(value.abs()));
             assert_close(&golden, &values, expected, 1e-3 * largest);
         }
     }
@@ -168,17 +239,32 @@ fn five_adamw_steps_follow_torch() {
         let settings = &reference.json["losses"]["grpo-beta0.04-token"];
         let mut learner = learner(settings, &device);
         let batch = batch(&reference, "t1.0", 0..4);
-        for (step, expected) in reference.json["adamw_trace_A"].as_array().expect("a trace").iter().enumerate() {
+        for (step, expected) in reference.json["adamw_trace_A"]
+            .as_array()
+            .expect("a trace")
+            .iter()
+            .enumerate()
+        {
             let loss = f64::from(run(&mut learner, settings, &batch).loss);
             if step == 1 {
                 parameters_match(&reference, &learner);
             }
             let report = learner.apply(1e-3).expect("finite gradients");
-            for (what, found, key) in [("loss", loss, "loss_before"), ("norm", report.grad_norm, "grad_norm_before")] {
+            for (what, found, key) in [
+                ("loss", loss, "loss_before"),
+                ("norm", report.grad_norm, "grad_norm_before"),
+            ] {
                 let golden = expected[key].as_f64().expect("a number");
-                let allowed = if step == 0 && what == "loss" { 1e-4 } else { 1e-4 + 1e-3 * golden.abs() };
+                let allowed = if step == 0 && what == "loss" {
+                    1e-4
+                } else {
+                    1e-4 + 1e-3 * golden.abs()
+                };
                 println!("{name} step {step} {what}: {found:.7} against {golden:.7}");
-                assert!((found - golden).abs() <= allowed, "{name} step {step} {what}: {found}, expected {golden}");
+                assert!(
+                    (found - golden).abs() <= allowed,
+                    "{name} step {step} {what}: {found}, expected {golden}"
+                );
             }
         }
     }
@@ -186,15 +272,27 @@ fn five_adamw_steps_follow_torch() {
 
 /// After one step: where the gradient is not tiny, the parameter is torch's.
 fn parameters_match(reference: &Reference, learner: &Learner) {
-    for name in reference.tensors.names().filter(|name| name.starts_with("step1.")) {
+    for name in reference
+        .tensors
+        .names()
+        .filter(|name| name.starts_with("step1."))
+    {
         let parameter = name.trim_start_matches("step1.");
         let expected = reference.tensors.f64(name);
         let found = host_values(&learner.weights.get(parameter).expect("a parameter").value);
         let gradient = reference.tensors.f64(&format!("gradA.{parameter}"));
         for (index, found) in found.iter().enumerate() {
-            let allowed = if gradient[index].abs() > 1e-6 { 5e-6 } else { 2e-3 + 5e-6 };
+            let allowed = if gradient[index].abs() > 1e-6 {
+                5e-6
+            } else {
+                2e-3 + 5e-6
+            };
             let difference = (f64::from(*found) - expected[index]).abs();
-            assert!(difference <= allowed, "{parameter}[{index}]: {found}, expected {}", expected[index]);
+            assert!(
+                difference <= allowed,
+                "{parameter}[{index}]: {found}, expected {}",
+                expected[index]
+            );
         }
     }
 }
@@ -203,7 +301,10 @@ fn parameters_match(reference: &Reference, learner: &Learner) {
 fn two_micro_batches_add_up_to_trls() {
     let reference = reference();
     let device = Device::flex();
-    for (loss_type, expected) in reference.json["micro_batches"].as_object().expect("micro-batches") {
+    for (loss_type, expected) in reference.json["micro_batches"]
+        .as_object()
+        .expect("micro-batches")
+    {
         let settings = &reference.json["losses"][format!("{loss_type}-beta0.04-token")];
         let mut learner = learner(settings, &device);
         let whole = batch(&reference, "t1.0", 0..4);
@@ -211,9 +312,17 @@ fn two_micro_batches_add_up_to_trls() {
         for part in 0..2 {
             let micro = batch(&reference, "t1.0", part * 2..part * 2 + 2);
             let shares = weights(loss_type, &micro, tokens, 2.0);
-            let found = learner.accumulate(&micro, &shares).expect("a finite loss").loss;
+            let found = learner
+                .accumulate(&micro, &shares)
+                .expect("a finite loss")
+                .loss;
             let golden = expected["losses"][part].as_f64().expect("a number");
-            assert_close(&format!("{loss_type} micro-batch {part}"), &[found], &[golden], 1e-4);
+            assert_close(
+                &format!("{loss_type} micro-batch {part}"),
+                &[found],
+                &[golden],
+                1e-4,
+            );
         }
     }
 }
@@ -226,15 +335,20 @@ fn accumulated_gradients_equal_those_of_the_larger_batch() {
     let whole = batch(&reference, "t1.0", 0..4);
     let tokens: usize = whole.rows.iter().map(|row| row.token_ids.len()).sum();
     let mut once = learner(settings, &device);
-    once.accumulate(&whole, &weights("dapo", &whole, tokens, 1.0)).expect("a finite loss");
+    once.accumulate(&whole, &weights("dapo", &whole, tokens, 1.0))
+        .expect("a finite loss");
     let mut twice = learner(settings, &device);
     for rows in [0..1, 1..4] {
         let micro = batch(&reference, "t1.0", rows);
-        twice.accumulate(&micro, &weights("dapo", &micro, tokens, 1.0)).expect("a finite loss");
+        twice
+            .accumulate(&micro, &weights("dapo", &micro, tokens, 1.0))
+            .expect("a finite loss");
     }
     for ((name, once), (_, twice)) in once.gradients().iter().zip(twice.gradients().iter()) {
         let expected: Vec<f64> = host_values(once).into_iter().map(f64::from).collect();
-        let largest = expected.iter().fold(1e-6f64, |largest, value| largest.max(value.abs()));
+        let largest = expected
+            .iter()
+            .fold(1e-6f64, |largest, value| largest.max(value.abs()));
         assert_close(name, &host_values(twice), &expected, 1e-4 * largest);
     }
 }
@@ -244,16 +358,30 @@ fn a_step_that_is_not_finite_never_reaches_the_weights() {
     let reference = reference();
     let settings = &reference.json["losses"]["grpo-beta0.04-token"];
     let mut learner = learner(settings, &Device::flex());
-    let before = host_values(&learner.weights.get("model.norm.weight").expect("a parameter").value);
+    let before = host_values(
+        &learner
+            .weights
+            .get("model.norm.weight")
+            .expect("a parameter")
+            .value,
+    );
     let mut bad = batch(&reference, "t1.0", 0..4);
     let row: &mut TokenRow = &mut bad.rows[1];
     row.advantages = vec![f32::NAN; row.token_ids.len()];
     let tokens: usize = bad.rows.iter().map(|row| row.token_ids.len()).sum();
     let shares = weights("grpo", &bad, tokens, 1.0);
-    let error = learner.accumulate(&bad, &shares).expect_err("NaN advantages");
+    let error = learner
+        .accumulate(&bad, &shares)
+        .expect_err("NaN advantages");
     assert!(error.to_string().starts_with("the loss is NaN"), "{error}");
     assert!(learner.gradients().is_empty(), "nothing is left to apply");
-    let after = host_values(&learner.weights.get("model.norm.weight").expect("a parameter").value);
+    let after = host_values(
+        &learner
+            .weights
+            .get("model.norm.weight")
+            .expect("a parameter")
+            .value,
+    );
     assert_eq!(before, after, "the weights are untouched");
 }
 
@@ -274,17 +402,46 @@ fn frozen_parts_get_no_gradient() {
             sequence_level: false,
             bias_corrected_kl: false,
         },
-        adamw: AdamWOptions { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decay_everything: false },
+        adamw: AdamWOptions {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            decay_everything: false,
+        },
         max_grad_norm: 1.0,
         logprob_temperature: 1.0,
         suppressed: None,
         freeze_vision_modules: true,
     };
-    let mut learner = Learner::new(config, weights, FOLDER, options, &device).expect("a whole model");
+    let mut learner =
+        Learner::new(config, weights, FOLDER, options, &device).expect("a whole model");
     run(&mut learner, settings, &batch(&reference, "t1.0", 0..4));
-    assert!(learner.gradients().iter().all(|(name, _)| !name.starts_with("visual.")), "no vision gradient");
-    let frozen = |learner: &Learner| host_values(&learner.weights.get("visual.merger.mlp.0.weight").expect("there").value);
-    let moving = |learner: &Learner| host_values(&learner.weights.get("model.norm.weight").expect("there").value);
+    assert!(
+        learner
+            .gradients()
+            .iter()
+            .all(|(name, _)| !name.starts_with("visual.")),
+        "no vision gradient"
+    );
+    let frozen = |learner: &Learner| {
+        host_values(
+            &learner
+                .weights
+                .get("visual.merger.mlp.0.weight")
+                .expect("there")
+                .value,
+        )
+    };
+    let moving = |learner: &Learner| {
+        host_values(
+            &learner
+                .weights
+                .get("model.norm.weight")
+                .expect("there")
+                .value,
+        )
+    };
     let (before, before_moving) = (frozen(&learner), moving(&learner));
     learner.apply(1e-3).expect("finite gradients");
     assert_eq!(before, frozen(&learner), "frozen tensors are bit-identical");

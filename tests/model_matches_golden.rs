@@ -23,19 +23,30 @@ fn open(folder: &str, device: &Device) -> Qwen2Vl {
 
 fn rows(hidden: Tensor<3>, row: usize, tokens: usize) -> Tensor<2> {
     let [_, _, width] = hidden.dims();
-    hidden.narrow(0, row, 1).narrow(1, 0, tokens).reshape([tokens, width])
+    hidden
+        .narrow(0, row, 1)
+        .narrow(1, 0, tokens)
+        .reshape([tokens, width])
 }
 
 fn check(folder: &str, golden_name: &str, device: &Device) {
     let golden = Golden::open(&format!("{golden_name}.safetensors"));
     let pixels = Golden::open("golden-qwen2vl-tiny.safetensors");
     let model = open(folder, device);
-    let prompts: Vec<Arc<Prompt>> = PROMPTS.iter().map(|id| golden.prompt(id, &pixels)).collect();
+    let prompts: Vec<Arc<Prompt>> = PROMPTS
+        .iter()
+        .map(|id| golden.prompt(id, &pixels))
+        .collect();
     for (id, prompt) in PROMPTS.iter().zip(&prompts) {
         let pictures: Vec<_> = prompt.images.iter().map(Arc::as_ref).collect();
         if let Some(found) = model.image_embeddings(&pictures) {
             let expected = golden.f64(&format!("{id}.image_embeds"));
-            assert_close(&format!("{folder} {id} image embeddings"), &host_values(&found), expected, 5e-5);
+            assert_close(
+                &format!("{folder} {id} image embeddings"),
+                &host_values(&found),
+                expected,
+                5e-5,
+            );
         }
         let encoded = model.encode_prompts(std::slice::from_ref(prompt));
         let logits = host_values(&model.logits(rows(encoded.hidden, 0, prompt.input_ids.len())));
@@ -43,27 +54,46 @@ fn check(folder: &str, golden_name: &str, device: &Device) {
         let (name, from) = if golden.has(&format!("{id}.logits")) {
             (format!("{id}.logits"), 0)
         } else {
-            (format!("{id}.logits_last4"), (prompt.input_ids.len() - 4) * width)
+            (
+                format!("{id}.logits_last4"),
+                (prompt.input_ids.len() - 4) * width,
+            )
         };
-        assert_close(&format!("{folder} {id} logits"), &logits[from..], golden.f64(&name), 3e-4);
+        assert_close(
+            &format!("{folder} {id} logits"),
+            &logits[from..],
+            golden.f64(&name),
+            3e-4,
+        );
     }
     batch_equals_one_by_one(folder, &golden, &model, &prompts);
     greedy_tokens_are_equal(folder, &golden, &model, &prompts);
 }
 
-fn batch_equals_one_by_one(folder: &str, golden: &Golden, model: &Qwen2Vl, prompts: &[Arc<Prompt>]) {
+fn batch_equals_one_by_one(
+    folder: &str,
+    golden: &Golden,
+    model: &Qwen2Vl,
+    prompts: &[Arc<Prompt>],
+) {
     let encoded = model.encode_prompts(prompts);
     let width = model.config.text.vocab_size;
     let expected = golden.f64("batch.logits_last4");
     for (row, prompt) in prompts.iter().enumerate() {
-        let logits = host_values(&model.logits(rows(encoded.hidden.clone(), row, prompt.input_ids.len())));
+        let logits =
+            host_values(&model.logits(rows(encoded.hidden.clone(), row, prompt.input_ids.len())));
         let last = &logits[(prompt.input_ids.len() - 4) * width..];
         let expected = &expected[row * 4 * width..(row + 1) * 4 * width];
         assert_close(&format!("{folder} batch row {row}"), last, expected, 3e-4);
     }
 }
 
-fn greedy_tokens_are_equal(folder: &str, golden: &Golden, model: &Qwen2Vl, prompts: &[Arc<Prompt>]) {
+fn greedy_tokens_are_equal(
+    folder: &str,
+    golden: &Golden,
+    model: &Qwen2Vl,
+    prompts: &[Arc<Prompt>],
+) {
     let parameters = SamplingParameters {
         temperature: 0.0,
         top_k: 0,
@@ -75,12 +105,22 @@ fn greedy_tokens_are_equal(folder: &str, golden: &Golden, model: &Qwen2Vl, promp
         suppressed: None,
         seed: 0,
     };
-    let together = model.generate(prompts, 1, &parameters).expect("finite logits");
+    let together = model
+        .generate(prompts, 1, &parameters)
+        .expect("finite logits");
     for (row, id) in PROMPTS.iter().enumerate() {
         let expected = golden.ids(&format!("{id}.greedy_ids"));
-        assert_eq!(together[row][0].token_ids, expected, "{folder} {id}: greedy tokens in a batch");
-        let alone = model.generate(&prompts[row..=row], 2, &parameters).expect("finite logits");
-        assert_eq!(alone[0][1].token_ids, expected, "{folder} {id}: greedy tokens alone, two of a group");
+        assert_eq!(
+            together[row][0].token_ids, expected,
+            "{folder} {id}: greedy tokens in a batch"
+        );
+        let alone = model
+            .generate(&prompts[row..=row], 2, &parameters)
+            .expect("finite logits");
+        assert_eq!(
+            alone[0][1].token_ids, expected,
+            "{folder} {id}: greedy tokens alone, two of a group"
+        );
     }
 }
 
@@ -94,7 +134,11 @@ fn qwen2_vl_matches_transformers() {
 #[test]
 fn sharded_bf16_in_the_new_layout_is_the_same_model() {
     for (_, device) in devices() {
-        check("qwen2vl-tiny-v5-sharded-bf16", "golden-qwen2vl-tiny", &device);
+        check(
+            "qwen2vl-tiny-v5-sharded-bf16",
+            "golden-qwen2vl-tiny",
+            &device,
+        );
     }
 }
 

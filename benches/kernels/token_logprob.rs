@@ -57,7 +57,8 @@ fn forward_and_backward(bench: &Bench, rows: usize, vocabulary: usize) {
     bench.run(Case {
         name: format!("token_logprob + backward, logits [{rows}, {vocabulary}]"),
         bytes: 3 * rows * vocabulary * 4,
-        tolerance: 1e-5,
+        // Burn's sum over the row is off by up to 1e-5 of its value on software Vulkan.
+        tolerance: 1e-4,
         ours: || {
             gradient(logits_logprob(logits.clone(), targets.clone(), &without_entropy()).logprobs)
         },

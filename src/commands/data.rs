@@ -26,16 +26,33 @@ pub(super) fn counting(arguments: &CountingArguments) -> Result<()> {
     let summary = render(&options)?;
     println!("{}", summary.rows.display());
     if let Some(expert) = summary.expert {
-        println!("{} ({} of {} right)", expert.display(), summary.expert_right, summary.expert_actions);
+        println!(
+            "{} ({} of {} right)",
+            expert.display(),
+            summary.expert_right,
+            summary.expert_actions
+        );
     }
     Ok(())
 }
 
 /// Renders with a progress bar.
 pub(super) fn render(options: &CountingOptions) -> Result<counting::CountingSummary> {
-    let progress = Mutex::new(Progress::start(&format!("data {}", options.split.name()), options.count as u64, 0));
-    let advance = |_: usize| progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner).advance("");
+    let progress = Mutex::new(Progress::start(
+        &format!("data {}", options.split.name()),
+        options.count as u64,
+        0,
+    ));
+    let advance = |_: usize| {
+        progress
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .advance("")
+    };
     let summary = counting::generate(options, &advance)?;
-    progress.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
+    progress
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .finish();
     Ok(summary)
 }

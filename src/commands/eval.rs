@@ -20,20 +20,41 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
     let config = ModelConfig::open(folder)?;
     let encoder = setup::open_encoder(&run, folder, config.text.max_position_embeddings)?;
     let weights = Weights::load(folder, &open.device, open.max_buffer_bytes)?;
-    let model = Qwen2Vl::new(&config, &weights, &folder.display().to_string(), &open.device)?;
+    let model = Qwen2Vl::new(
+        &config,
+        &weights,
+        &folder.display().to_string(),
+        &open.device,
+    )?;
     let suppressed = setup::suppressed(&run, &encoder, &config);
-    let parameters = evaluation::parameters(&run, &setup::sampling(&run, &encoder, suppressed.as_deref()));
+    let parameters = evaluation::parameters(
+        &run,
+        &setup::sampling(&run, &encoder, suppressed.as_deref()),
+    );
     let rewards = setup::rewards(&run)?;
     let mut results = Vec::new();
     for set in evaluation::all_sets(&run, &encoder)? {
         let mut progress = Progress::start(&set.name, set.examples.len() as u64, 0);
         let mut advance = |rows: usize| (0..rows).for_each(|_| progress.advance(""));
-        results.push(evaluation::evaluate(&model, &set, &run, &encoder, &rewards, &parameters, &mut advance)?);
+        results.push(evaluation::evaluate(
+            &model,
+            &set,
+            &run,
+            &encoder,
+            &rewards,
+            &parameters,
+            &mut advance,
+        )?);
         progress.finish();
     }
     let json = serde_json::to_string_pretty(&results)?;
     if let Some(path) = &arguments.output {
-        std::fs::write(path, json + "\n").with_context(|| format!("{}: cannot be written\nhint: check --output", path.display()))?;
+        std::fs::write(path, json + "\n").with_context(|| {
+            format!(
+                "{}: cannot be written\nhint: check --output",
+                path.display()
+            )
+        })?;
     }
     print!("{}", render(&results));
     Ok(())
@@ -42,7 +63,12 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
 /// One row per split.
 pub(super) fn render(results: &[EvaluationResult]) -> String {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-    let largest = results.iter().filter_map(|result| result.pass_at.last()).map(|(k, _)| *k).max().unwrap_or(1);
+    let largest = results
+        .iter()
+        .filter_map(|result| result.pass_at.last())
+        .map(|(k, _)| *k)
+        .max()
+        .unwrap_or(1);
     let pass = format!("pass@{largest}");
     let rows: Vec<Vec<String>> = results
         .iter()
@@ -54,10 +80,24 @@ pub(super) fn render(results: &[EvaluationResult]) -> String {
                 percent(result.accuracy),
                 percent(result.exact),
                 formatted.map_or_else(|| "-".to_owned(), |(_, share)| percent(*share)),
-                result.pass_at.last().map_or_else(|| "-".to_owned(), |(_, share)| percent(*share)),
+                result
+                    .pass_at
+                    .last()
+                    .map_or_else(|| "-".to_owned(), |(_, share)| percent(*share)),
                 format!("{:.1}", result.mean_length),
             ]
         })
         .collect();
-    table(&["split", "rows", "accuracy", "exact match", "format", &pass, "tokens"], &rows)
+    table(
+        &[
+            "split",
+            "rows",
+            "accuracy",
+            "exact match",
+            "format",
+            &pass,
+            "tokens",
+        ],
+        &rows,
+    )
 }

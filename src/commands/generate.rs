@@ -38,16 +38,30 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
 
 impl Session {
     fn open(arguments: &GenerateArguments) -> Result<Self> {
-        let choice = DeviceChoice::from_name(&arguments.device.device).expect("the command line allows no other word");
+        let choice = DeviceChoice::from_name(&arguments.device.device)
+            .expect("the command line allows no other word");
         let open = setup::open_device(choice)?;
         let folder = &arguments.model;
         let config = ModelConfig::open(folder)?;
-        let context = config.text.max_position_embeddings.saturating_sub(arguments.max_new_tokens);
-        let options = PromptOptions { context_length: Some(context), ..PromptOptions::default() };
+        let context = config
+            .text
+            .max_position_embeddings
+            .saturating_sub(arguments.max_new_tokens);
+        let options = PromptOptions {
+            context_length: Some(context),
+            ..PromptOptions::default()
+        };
         let encoder = PromptEncoder::open(folder, &options)?;
         let weights = Weights::load(folder, &open.device, open.max_buffer_bytes)?;
-        let model = Qwen2Vl::new(&config, &weights, &folder.display().to_string(), &open.device)?;
-        let suppressed = arguments.suppress_vision_tokens.then(|| encoder.suppressed_tokens(config.text.vocab_size).into());
+        let model = Qwen2Vl::new(
+            &config,
+            &weights,
+            &folder.display().to_string(),
+            &open.device,
+        )?;
+        let suppressed = arguments
+            .suppress_vision_tokens
+            .then(|| encoder.suppressed_tokens(config.text.vocab_size).into());
         let parameters = SamplingParameters {
             temperature: arguments.temperature,
             top_k: 0,
@@ -59,13 +73,20 @@ impl Session {
             suppressed,
             seed: arguments.seed,
         };
-        Ok(Self { encoder, model, parameters })
+        Ok(Self {
+            encoder,
+            model,
+            parameters,
+        })
     }
 
     fn complete(&self, prompts: &[Arc<Prompt>]) -> Result<Vec<Outcome>> {
         let groups = self.model.generate(prompts, 1, &self.parameters)?;
         let outcome = |(prompt, group): (&Arc<Prompt>, Vec<crate::generator::Sampled>)| {
-            let sampled = group.into_iter().next().expect("one completion was asked for");
+            let sampled = group
+                .into_iter()
+                .next()
+                .expect("one completion was asked for");
             Outcome {
                 id: prompt.id.clone(),
                 prompt_ids: prompt.input_ids.clone(),
@@ -80,11 +101,25 @@ impl Session {
     }
 
     fn complete_prompt(&self, arguments: &GenerateArguments) -> Result<()> {
-        let mut content: Vec<ContentPart> = arguments.image.iter().map(|_| ContentPart::Image).collect();
-        content.push(ContentPart::Text { text: arguments.prompt.clone().unwrap_or_default() });
-        let messages = [Message { role: "user".to_owned(), content }];
-        let images: Vec<ImageSource> = arguments.image.iter().cloned().map(ImageSource::Path).collect();
-        let prompt = Arc::new(self.encoder.encode_conversation("prompt", &messages, &images)?);
+        let mut content: Vec<ContentPart> =
+            arguments.image.iter().map(|_| ContentPart::Image).collect();
+        content.push(ContentPart::Text {
+            text: arguments.prompt.clone().unwrap_or_default(),
+        });
+        let messages = [Message {
+            role: "user".to_owned(),
+            content,
+        }];
+        let images: Vec<ImageSource> = arguments
+            .image
+            .iter()
+            .cloned()
+            .map(ImageSource::Path)
+            .collect();
+        let prompt = Arc::new(
+            self.encoder
+                .encode_conversation("prompt", &messages, &images)?,
+        );
         let outcome = self.complete(&[prompt])?.remove(0);
         if arguments.json {
             println!("{}", serde_json::to_string(&outcome)?);
@@ -103,7 +138,11 @@ impl Session {
             let mut prompts = Vec::with_capacity(rows.len());
             for row in rows {
                 let (messages, images) = row.conversation(folder);
-                prompts.push(Arc::new(self.encoder.encode_conversation(&row.id(), &messages, &images)?));
+                prompts.push(Arc::new(self.encoder.encode_conversation(
+                    &row.id(),
+                    &messages,
+                    &images,
+                )?));
             }
             outcomes.extend(self.complete(&prompts)?);
             rows.iter().for_each(|_| progress.advance(""));

@@ -24,7 +24,9 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
-        Command::Data { family: DataFamily::Counting(arguments) } => data::counting(&arguments),
+        Command::Data {
+            family: DataFamily::Counting(arguments),
+        } => data::counting(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     }

@@ -68,7 +68,9 @@ pub(super) struct Outcome {
 impl Row {
     /// Its id as text.
     pub fn id(&self) -> String {
-        self.id.as_str().map_or_else(|| self.id.to_string(), str::to_owned)
+        self.id
+            .as_str()
+            .map_or_else(|| self.id.to_string(), str::to_owned)
     }
 
     /// The conversation, and the pictures beside `folder`.
@@ -84,18 +86,31 @@ impl Row {
                 RawContent::Parts(parts) => parts.iter().map(part).collect(),
             },
         };
-        let images = self.images.iter().map(|image| ImageSource::Path(folder.join(image))).collect();
+        let images = self
+            .images
+            .iter()
+            .map(|image| ImageSource::Path(folder.join(image)))
+            .collect();
         (self.messages.iter().map(message).collect(), images)
     }
 }
 
 /// Reads all rows; a broken line is named.
 pub(super) fn read(path: &Path) -> Result<Vec<Row>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read\nhint: check --input", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{}: cannot be read\nhint: check --input", path.display()))?;
     let mut rows = Vec::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (index, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
         let row: Row = serde_json::from_str(line).with_context(|| {
-            format!("{}:{}: not a row\nhint: expected {{\"id\", \"messages\", \"images\", ...}}", path.display(), index + 1)
+            format!(
+                "{}:{}: not a row\nhint: expected {{\"id\", \"messages\", \"images\", ...}}",
+                path.display(),
+                index + 1
+            )
         })?;
         rows.push(row);
     }
@@ -112,6 +127,11 @@ pub(super) fn write(path: &Path, outcomes: &[Outcome]) -> Result<()> {
         serde_json::to_writer(&mut text, outcome)?;
         text.push(b'\n');
     }
-    let mut file = std::fs::File::create(path).with_context(|| format!("{}: cannot be written\nhint: check --output", path.display()))?;
+    let mut file = std::fs::File::create(path).with_context(|| {
+        format!(
+            "{}: cannot be written\nhint: check --output",
+            path.display()
+        )
+    })?;
     Ok(file.write_all(&text)?)
 }

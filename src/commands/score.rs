@@ -19,13 +19,19 @@ use crate::setup;
 
 /// `vision-ekipl score`.
 pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
-    let choice = DeviceChoice::from_name(&arguments.device.device).expect("the command line allows no other word");
+    let choice = DeviceChoice::from_name(&arguments.device.device)
+        .expect("the command line allows no other word");
     let open = setup::open_device(choice)?;
     let folder = &arguments.model;
     let config = ModelConfig::open(folder)?;
-    let options = PromptOptions { context_length: Some(config.text.max_position_embeddings), ..PromptOptions::default() };
+    let options = PromptOptions {
+        context_length: Some(config.text.max_position_embeddings),
+        ..PromptOptions::default()
+    };
     let encoder = PromptEncoder::open(folder, &options)?;
-    let suppressed = arguments.suppress_vision_tokens.then(|| encoder.suppressed_tokens(config.text.vocab_size));
+    let suppressed = arguments
+        .suppress_vision_tokens
+        .then(|| encoder.suppressed_tokens(config.text.vocab_size));
     let vocabulary = config.text.vocab_size;
     let learner = setup::load_learner(folder, scoring(arguments.temperature, suppressed), &open)?;
     let base = arguments.input.parent().unwrap_or(Path::new("."));
@@ -36,7 +42,10 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
         let (messages, images) = row.conversation(base);
         let prompt = Arc::new(encoder.encode_conversation(&row.id(), &messages, &images)?);
         let completion_ids = completion(row, &encoder, vocabulary)?;
-        let batch = TokenBatch { prompts: vec![Arc::clone(&prompt)], rows: vec![token_row(completion_ids.clone())] };
+        let batch = TokenBatch {
+            prompts: vec![Arc::clone(&prompt)],
+            rows: vec![token_row(completion_ids.clone())],
+        };
         let (mut logprobs, mut entropies) = learner.logprobs_and_entropies(&batch)?;
         outcomes.push(Outcome {
             id: row.id(),
@@ -62,13 +71,22 @@ fn completion(row: &Row, encoder: &PromptEncoder, vocabulary: usize) -> Result<V
             ids.push(encoder.special().end_tokens[0]);
             ids
         }
-        (None, None) => bail!("row `{}` has neither `completion` nor `completion_ids`\nhint: add one of them", row.id()),
+        (None, None) => bail!(
+            "row `{}` has neither `completion` nor `completion_ids`\nhint: add one of them",
+            row.id()
+        ),
     };
     if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
-        bail!("row `{}`: token {id} is outside the vocabulary of {vocabulary}\nhint: the ids belong to another model", row.id());
+        bail!(
+            "row `{}`: token {id} is outside the vocabulary of {vocabulary}\nhint: the ids belong to another model",
+            row.id()
+        );
     }
     if ids.is_empty() {
-        bail!("row `{}`: `completion_ids` is empty\nhint: give at least one token", row.id());
+        bail!(
+            "row `{}`: `completion_ids` is empty\nhint: give at least one token",
+            row.id()
+        );
     }
     Ok(ids)
 }
@@ -98,7 +116,13 @@ fn scoring(temperature: f32, suppressed: Option<Vec<bool>>) -> LearnerOptions {
             sequence_level: false,
             bias_corrected_kl: false,
         },
-        adamw: AdamWOptions { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decay_everything: false },
+        adamw: AdamWOptions {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            decay_everything: false,
+        },
         max_grad_norm: 0.0,
         logprob_temperature: temperature,
         suppressed,

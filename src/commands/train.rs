@@ -46,7 +46,9 @@ pub(super) fn catch_interrupts() -> Result<()> {
         if STOP.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        log::warn!("stopping after this step, with a checkpoint; press Ctrl-C again to stop at once");
+        log::warn!(
+            "stopping after this step, with a checkpoint; press Ctrl-C again to stop at once"
+        );
     };
     ctrlc::set_handler(handler).context("Ctrl-C cannot be caught")
 }
@@ -59,11 +61,22 @@ fn dry_run(run: &Run, purpose: Purpose) -> Result<()> {
     let file = setup::data_file(&run.data.dataset_name, &run.data.dataset_train_split)?;
     let dataset = setup::load_dataset(run, &file, &encoder, None)?;
     let rows = dataset.examples.len();
-    let steps = if purpose == Purpose::Sft { run.sft_steps(rows)? } else { run.steps(rows)? };
+    let steps = if purpose == Purpose::Sft {
+        run.sft_steps(rows)?
+    } else {
+        run.steps(rows)?
+    };
     let sample = setup::encode_all(&encoder, &dataset.examples[..rows.min(64)])?;
-    let longest = sample.iter().map(|prompt| prompt.input_ids.len()).max().unwrap_or(0);
+    let longest = sample
+        .iter()
+        .map(|prompt| prompt.input_ids.len())
+        .max()
+        .unwrap_or(0);
     println!("{}", run.to_yaml().trim_end());
-    println!("\n# {rows} rows ({} rejected), {steps} optimizer steps, prompts of up to {longest} tokens", dataset.rejected.len());
+    println!(
+        "\n# {rows} rows ({} rejected), {steps} optimizer steps, prompts of up to {longest} tokens",
+        dataset.rejected.len()
+    );
     for (what, bytes) in memory(run, &config, longest, purpose) {
         println!("# {:>9.1} MB  {what}", bytes as f64 / 1e6);
     }
@@ -71,24 +84,44 @@ fn dry_run(run: &Run, purpose: Purpose) -> Result<()> {
 }
 
 /// Device memory by part, in bytes: what is certain (weights, gradients, moments) and what follows from the shapes.
-fn memory(run: &Run, config: &ModelConfig, prompt: usize, purpose: Purpose) -> Vec<(&'static str, u64)> {
+fn memory(
+    run: &Run,
+    config: &ModelConfig,
+    prompt: usize,
+    purpose: Purpose,
+) -> Vec<(&'static str, u64)> {
     let parameters = config.parameter_count() as u64 * 4;
     let text = &config.text;
     let rows = run.batch.per_device_train_batch_size as u64;
     let completion = run.sampling.max_completion_length as u64;
-    let own = if purpose == Purpose::Sft { 1 } else { run.group.num_generations as u64 };
+    let own = if purpose == Purpose::Sft {
+        1
+    } else {
+        run.group.num_generations as u64
+    };
     let tokens = rows * completion + rows.div_ceil(own) * prompt as u64;
     // Per token and layer autodiff keeps about 12 values of the hidden width, 4 of the MLP's, and the attention scores.
     let scores = text.num_attention_heads as u64 * (prompt as u64 + completion) * 3;
-    let per_token = text.num_hidden_layers as u64 * (12 * text.hidden_size as u64 + 4 * text.intermediate_size as u64 + scores);
-    let cache = run.completions_per_generation() as u64 * completion * text.num_hidden_layers as u64 * 2
-        * (text.num_key_value_heads * text.head_dim) as u64 * 4;
+    let per_token = text.num_hidden_layers as u64
+        * (12 * text.hidden_size as u64 + 4 * text.intermediate_size as u64 + scores);
+    let cache = run.completions_per_generation() as u64
+        * completion
+        * text.num_hidden_layers as u64
+        * 2
+        * (text.num_key_value_heads * text.head_dim) as u64
+        * 4;
     let mut parts = vec![
         ("weights", parameters),
         ("gradients", parameters),
         ("AdamW moments", 2 * parameters),
-        ("activations of one micro-batch (estimate)", tokens * per_token * 4),
-        ("logits of one chunk", crate::kernels::LOGITS_CHUNK_BYTES as u64),
+        (
+            "activations of one micro-batch (estimate)",
+            tokens * per_token * 4,
+        ),
+        (
+            "logits of one chunk",
+            crate::kernels::LOGITS_CHUNK_BYTES as u64,
+        ),
     ];
     if purpose == Purpose::Train {
         parts.push(("keys and values of the rollouts", cache));

@@ -38,7 +38,7 @@ pub(super) fn state(
         question.answer(&seen),
     );
     Statement {
-        text: format!("<think>{reasoning}</think> <answer>{answer}</answer>"),
+        text: format!("<think>\n{reasoning}\n</think>\n<answer>\n{answer}\n</answer>"),
         right,
     }
 }
@@ -111,8 +111,8 @@ mod tests {
     }
 
     fn answer(statement: &Statement) -> usize {
-        let (_, rest) = statement.text.split_once("</think> <answer>").unwrap();
-        rest.strip_suffix("</answer>").unwrap().parse().unwrap()
+        let (_, rest) = statement.text.split_once("</think>\n<answer>\n").unwrap();
+        rest.strip_suffix("\n</answer>").unwrap().parse().unwrap()
     }
 
     #[test]
@@ -150,9 +150,9 @@ mod tests {
     #[test]
     fn reasoning_and_answer_agree() {
         for (statement, _) in statements(Difficulty::Easy, 0.3) {
-            let (reasoning, _) = statement.text.split_once("</think>").unwrap();
+            let (reasoning, _) = statement.text.split_once("\n</think>").unwrap();
             let (list, conclusion) = reasoning
-                .strip_prefix("<think>")
+                .strip_prefix("<think>\n")
                 .unwrap()
                 .split_once(": ")
                 .unwrap();

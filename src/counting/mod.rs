@@ -268,7 +268,12 @@ mod tests {
             (actions.len(), &actions[23]["id"], &actions[0]["source"]),
             (24, &rows[11]["id"], &"expert".into())
         );
-        assert!(actions[0]["text"].as_str().unwrap().starts_with("<think>"));
+        assert!(
+            actions[0]["text"]
+                .as_str()
+                .unwrap()
+                .starts_with("<think>\n")
+        );
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub struct Sizes {
 pub fn write_checkpoint(folder: &Path, ids: &TokenizerIds, sizes: &Sizes, seed: u64) -> Result<()> {
     let config = config_json(ids, sizes);
     let path = folder.join("config.json");
-    std::fs::write(&path, format!("{config:#}\n")).with_context(|| format!("{}: cannot be written", path.display()))?;
+    std::fs::write(&path, format!("{config:#}\n"))
+        .with_context(|| format!("{}: cannot be written", path.display()))?;
     let mut weights = random_weights(ids.vocabulary, sizes, seed);
     weights.lay_out_as_one_file();
     Ok(weights.save(folder)?)
@@ -104,19 +105,27 @@ struct Draw {
 impl Draw {
     fn normal(&mut self, name: &str, shape: &[usize], deviation: f32) {
         let count = shape.iter().product();
-        let values = (0..count).map(|_| deviation * standard_normal(&mut self.generator)).collect();
-        self.weights.insert(name, values, shape.to_vec(), &self.device);
+        let values = (0..count)
+            .map(|_| deviation * standard_normal(&mut self.generator))
+            .collect();
+        self.weights
+            .insert(name, values, shape.to_vec(), &self.device);
     }
 
     fn matrix(&mut self, name: &str, [output, input]: [usize; 2], bias: bool) {
-        self.normal(&format!("{name}.weight"), &[output, input], 1.0 / (input as f32).sqrt());
+        self.normal(
+            &format!("{name}.weight"),
+            &[output, input],
+            1.0 / (input as f32).sqrt(),
+        );
         if bias {
             self.constant(&format!("{name}.bias"), output, 0.0);
         }
     }
 
     fn constant(&mut self, name: &str, count: usize, value: f32) {
-        self.weights.insert(name, vec![value; count], vec![count], &self.device);
+        self.weights
+            .insert(name, vec![value; count], vec![count], &self.device);
     }
 
     fn layer_norm(&mut self, name: &str, width: usize) {
@@ -134,7 +143,11 @@ fn standard_normal(generator: &mut ChaCha8Rng) -> f32 {
 
 fn random_weights(vocabulary: usize, sizes: &Sizes, seed: u64) -> Weights {
     let generator = ChaCha8Rng::seed_from_u64(seed);
-    let mut draw = Draw { generator, weights: Weights::default(), device: Device::flex() };
+    let mut draw = Draw {
+        generator,
+        weights: Weights::default(),
+        device: Device::flex(),
+    };
     let (width, vision) = (sizes.hidden, sizes.vision_width);
     draw.normal("model.embed_tokens.weight", &[vocabulary, width], 0.05);
     for layer in 0..sizes.layers {
@@ -152,7 +165,11 @@ fn random_weights(vocabulary: usize, sizes: &Sizes, seed: u64) -> Weights {
     }
     draw.constant("model.norm.weight", width, 1.0);
     let patch_values = 3 * 2 * 14 * 14;
-    draw.normal("visual.patch_embed.proj.weight", &[vision, 3, 2, 14, 14], 1.0 / (patch_values as f32).sqrt());
+    draw.normal(
+        "visual.patch_embed.proj.weight",
+        &[vision, 3, 2, 14, 14],
+        1.0 / (patch_values as f32).sqrt(),
+    );
     for block in 0..sizes.vision_depth {
         let name = |part: &str| format!("visual.blocks.{block}.{part}");
         draw.layer_norm(&name("norm1"), vision);

@@ -24,5 +24,10 @@ pub use token_logprob::{
 
 /// Every variant of every kernel, as it may be launched; the soundness test validates each without a GPU.
 pub fn shaders() -> Vec<Shader> {
-    [token_logprob::shaders(), policy_loss::shaders(), sample_token::shaders()].concat()
+    [
+        token_logprob::shaders(),
+        policy_loss::shaders(),
+        sample_token::shaders(),
+    ]
+    .concat()
 }

@@ -11,7 +11,9 @@ use serde_json::{Map, Value};
 #[derive(Debug, thiserror::Error)]
 pub enum ModelConfigError {
     /// The file cannot be read.
-    #[error("{path}: cannot be read: {source}\nhint: the folder must be a Hugging Face model folder with a config.json")]
+    #[error(
+        "{path}: cannot be read: {source}\nhint: the folder must be a Hugging Face model folder with a config.json"
+    )]
     Unreadable {
         /// The file.
         path: String,
@@ -19,7 +21,9 @@ pub enum ModelConfigError {
         source: std::io::Error,
     },
     /// The file is not JSON.
-    #[error("{path}: not valid JSON: {source}\nhint: copy config.json again from the model's repository")]
+    #[error(
+        "{path}: not valid JSON: {source}\nhint: copy config.json again from the model's repository"
+    )]
     NotJson {
         /// The file.
         path: String,
@@ -37,7 +41,9 @@ pub enum ModelConfigError {
         found: String,
     },
     /// A key is absent or of the wrong kind.
-    #[error("{path}: `{key}` must be {expected}, found {found}\nhint: compare the file with the one of Qwen/Qwen2-VL-2B-Instruct")]
+    #[error(
+        "{path}: `{key}` must be {expected}, found {found}\nhint: compare the file with the one of Qwen/Qwen2-VL-2B-Instruct"
+    )]
     Key {
         /// The file.
         path: String,
@@ -153,9 +159,15 @@ impl ModelConfig {
     pub fn open(model_dir: &Path) -> Result<Self, ModelConfigError> {
         let path = model_dir.join("config.json");
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| ModelConfigError::Unreadable { path: name.clone(), source })?;
-        let root = serde_json::from_str(&text).map_err(|source| ModelConfigError::NotJson { path: name.clone(), source })?;
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| ModelConfigError::Unreadable {
+                path: name.clone(),
+                source,
+            })?;
+        let root = serde_json::from_str(&text).map_err(|source| ModelConfigError::NotJson {
+            path: name.clone(),
+            source,
+        })?;
         Self::from_json(&root, &name)
     }
 
@@ -165,7 +177,11 @@ impl ModelConfig {
     /// As [`ModelConfig::open`].
     pub fn from_json(root: &Value, path: &str) -> Result<Self, ModelConfigError> {
         let empty = Map::new();
-        let root = Section { map: root.as_object().unwrap_or(&empty), parent: None, path };
+        let root = Section {
+            map: root.as_object().unwrap_or(&empty),
+            parent: None,
+            path,
+        };
         let is_qwen25 = match root.text("model_type").as_deref() {
             Some("qwen2_vl") => false,
             Some("qwen2_5_vl") => true,
@@ -176,10 +192,26 @@ impl ModelConfig {
                 });
             }
         };
-        let text_map = root.map.get("text_config").and_then(Value::as_object).unwrap_or(root.map);
-        let text = Section { map: text_map, parent: Some(root.map), path };
-        let vision_map = root.map.get("vision_config").and_then(Value::as_object).unwrap_or(&empty);
-        let vision = Section { map: vision_map, parent: None, path };
+        let text_map = root
+            .map
+            .get("text_config")
+            .and_then(Value::as_object)
+            .unwrap_or(root.map);
+        let text = Section {
+            map: text_map,
+            parent: Some(root.map),
+            path,
+        };
+        let vision_map = root
+            .map
+            .get("vision_config")
+            .and_then(Value::as_object)
+            .unwrap_or(&empty);
+        let vision = Section {
+            map: vision_map,
+            parent: None,
+            path,
+        };
         let config = Self {
             text: read_text(&text)?,
             vision: read_vision(&vision, is_qwen25)?,
@@ -196,7 +228,11 @@ impl ModelConfig {
         let (width, inner) = (text.hidden_size, text.intermediate_size);
         let queries = text.num_attention_heads * text.head_dim;
         let keys = text.num_key_value_heads * text.head_dim;
-        let layer = 2 * queries * width + queries + 2 * (keys * width + keys) + 3 * inner * width + 2 * width;
+        let layer = 2 * queries * width
+            + queries
+            + 2 * (keys * width + keys)
+            + 3 * inner * width
+            + 2 * width;
         let heads = if text.tie_word_embeddings { 1 } else { 2 };
         let language = heads * text.vocab_size * width + text.num_hidden_layers * layer + width;
         let (tower, hidden) = (vision.embed_dim, vision.intermediate_size);
@@ -211,23 +247,44 @@ impl ModelConfig {
     }
 
     fn check(&self, path: &str) -> Result<(), ModelConfigError> {
-        let fail = |problem: String, hint| Err(ModelConfigError::Inconsistent { path: path.to_owned(), problem, hint });
+        let fail = |problem: String, hint| {
+            Err(ModelConfigError::Inconsistent {
+                path: path.to_owned(),
+                problem,
+                hint,
+            })
+        };
         let (text, vision) = (&self.text, &self.vision);
         if text.num_attention_heads % text.num_key_value_heads != 0 {
             let problem = format!(
                 "`num_attention_heads` {} is not a multiple of `num_key_value_heads` {}",
                 text.num_attention_heads, text.num_key_value_heads
             );
-            return fail(problem, "each key/value head serves the same number of query heads");
+            return fail(
+                problem,
+                "each key/value head serves the same number of query heads",
+            );
         }
         let section: usize = text.mrope_section.iter().sum();
         if section * 2 != text.head_dim {
-            let problem = format!("`mrope_section` {:?} sums to {section}, half of a head is {}", text.mrope_section, text.head_dim / 2);
+            let problem = format!(
+                "`mrope_section` {:?} sums to {section}, half of a head is {}",
+                text.mrope_section,
+                text.head_dim / 2
+            );
             return fail(problem, "the three sections must share half of `head_dim`");
         }
-        if vision.embed_dim % vision.num_heads != 0 || (vision.embed_dim / vision.num_heads) % 4 != 0 {
-            let problem = format!("vision width {} over {} heads", vision.embed_dim, vision.num_heads);
-            return fail(problem, "a vision head's width must be a multiple of 4 (two axes, two halves)");
+        if vision.embed_dim % vision.num_heads != 0
+            || (vision.embed_dim / vision.num_heads) % 4 != 0
+        {
+            let problem = format!(
+                "vision width {} over {} heads",
+                vision.embed_dim, vision.num_heads
+            );
+            return fail(
+                problem,
+                "a vision head's width must be a multiple of 4 (two axes, two halves)",
+            );
         }
         Ok(())
     }
@@ -242,7 +299,10 @@ struct Section<'a> {
 
 impl Section<'_> {
     fn value(&self, key: &str) -> Option<&Value> {
-        let found = self.map.get(key).or_else(|| self.parent.and_then(|parent| parent.get(key)));
+        let found = self
+            .map
+            .get(key)
+            .or_else(|| self.parent.and_then(|parent| parent.get(key)));
         found.filter(|value| !value.is_null())
     }
 
@@ -251,17 +311,33 @@ impl Section<'_> {
     }
 
     fn wrong(&self, key: &str, expected: &'static str) -> ModelConfigError {
-        let found = self.value(key).map_or_else(|| "nothing".to_owned(), ToString::to_string);
-        ModelConfigError::Key { path: self.path.to_owned(), key: key.to_owned(), expected, found }
+        let found = self
+            .value(key)
+            .map_or_else(|| "nothing".to_owned(), ToString::to_string);
+        ModelConfigError::Key {
+            path: self.path.to_owned(),
+            key: key.to_owned(),
+            expected,
+            found,
+        }
     }
 
     fn size(&self, key: &str) -> Result<usize, ModelConfigError> {
-        let found = self.value(key).and_then(Value::as_u64).filter(|value| *value > 0);
-        found.and_then(|value| usize::try_from(value).ok()).ok_or_else(|| self.wrong(key, "a positive integer"))
+        let found = self
+            .value(key)
+            .and_then(Value::as_u64)
+            .filter(|value| *value > 0);
+        found
+            .and_then(|value| usize::try_from(value).ok())
+            .ok_or_else(|| self.wrong(key, "a positive integer"))
     }
 
     fn size_or(&self, key: &str, default: usize) -> Result<usize, ModelConfigError> {
-        if self.value(key).is_none() { Ok(default) } else { self.size(key) }
+        if self.value(key).is_none() {
+            Ok(default)
+        } else {
+            self.size(key)
+        }
     }
 
     fn number_or(&self, key: &str, default: f64) -> Result<f64, ModelConfigError> {
@@ -279,23 +355,40 @@ impl Section<'_> {
 fn read_text(section: &Section<'_>) -> Result<TextConfig, ModelConfigError> {
     let hidden_size = section.size("hidden_size")?;
     let num_attention_heads = section.size("num_attention_heads")?;
-    let act = section.text("hidden_act").unwrap_or_else(|| "silu".to_owned());
+    let act = section
+        .text("hidden_act")
+        .unwrap_or_else(|| "silu".to_owned());
     if act != "silu" || section.flag("use_sliding_window") {
         return Err(ModelConfigError::Inconsistent {
             path: section.path.to_owned(),
-            problem: format!("`hidden_act` {act}, `use_sliding_window` {}", section.flag("use_sliding_window")),
+            problem: format!(
+                "`hidden_act` {act}, `use_sliding_window` {}",
+                section.flag("use_sliding_window")
+            ),
             hint: "supported are `silu` and full attention, as in every published Qwen2-VL",
         });
     }
-    let rope = ["rope_parameters", "rope_scaling"].iter().find_map(|key| section.value(key).and_then(Value::as_object));
+    let rope = ["rope_parameters", "rope_scaling"]
+        .iter()
+        .find_map(|key| section.value(key).and_then(Value::as_object));
     let empty = Map::new();
-    let rope = Section { map: rope.unwrap_or(&empty), parent: Some(section.map), path: section.path };
+    let rope = Section {
+        map: rope.unwrap_or(&empty),
+        parent: Some(section.map),
+        path: section.path,
+    };
     let sections: Vec<usize> = rope
         .value("mrope_section")
         .and_then(Value::as_array)
-        .map(|list| list.iter().filter_map(|value| value.as_u64().and_then(|value| value.try_into().ok())).collect())
+        .map(|list| {
+            list.iter()
+                .filter_map(|value| value.as_u64().and_then(|value| value.try_into().ok()))
+                .collect()
+        })
         .unwrap_or_default();
-    let mrope_section = sections.try_into().map_err(|_| rope.wrong("mrope_section", "a list of three integers"))?;
+    let mrope_section = sections
+        .try_into()
+        .map_err(|_| rope.wrong("mrope_section", "a list of three integers"))?;
     Ok(TextConfig {
         hidden_size,
         intermediate_size: section.size("intermediate_size")?,
@@ -309,20 +402,46 @@ fn read_text(section: &Section<'_>) -> Result<TextConfig, ModelConfigError> {
         vocab_size: section.size("vocab_size")?,
         max_position_embeddings: section.size_or("max_position_embeddings", 32_768)?,
         tie_word_embeddings: section.flag("tie_word_embeddings")
-            || section.parent.is_some_and(|root| root.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false)),
+            || section.parent.is_some_and(|root| {
+                root.get("tie_word_embeddings")
+                    .and_then(Value::as_bool)
+                    .unwrap_or(false)
+            }),
     })
 }
 
 fn read_vision(section: &Section<'_>, is_qwen25: bool) -> Result<VisionConfig, ModelConfigError> {
     // In Qwen2-VL `hidden_size` is the text width and `embed_dim` the tower's; in Qwen2.5-VL `hidden_size` is the tower's.
-    let embed_dim = section.size(if is_qwen25 { "hidden_size" } else { "embed_dim" })?;
-    let (kind, intermediate_size) = if is_qwen25 {
-        let blocks = section.value("fullatt_block_indexes").and_then(Value::as_array).cloned().unwrap_or_default();
-        let full_attention_blocks = blocks.iter().filter_map(|value| value.as_u64()?.try_into().ok()).collect();
-        let window_size = section.size_or("window_size", 112)?;
-        (VisionKind::Qwen25 { window_size, full_attention_blocks }, section.size("intermediate_size")?)
+    let embed_dim = section.size(if is_qwen25 {
+        "hidden_size"
     } else {
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive size")]
+        "embed_dim"
+    })?;
+    let (kind, intermediate_size) = if is_qwen25 {
+        let blocks = section
+            .value("fullatt_block_indexes")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let full_attention_blocks = blocks
+            .iter()
+            .filter_map(|value| value.as_u64()?.try_into().ok())
+            .collect();
+        let window_size = section.size_or("window_size", 112)?;
+        (
+            VisionKind::Qwen25 {
+                window_size,
+                full_attention_blocks,
+            },
+            section.size("intermediate_size")?,
+        )
+    } else {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small positive size"
+        )]
         let width = (embed_dim as f64 * section.number_or("mlp_ratio", 4.0)?) as usize;
         (VisionKind::Qwen2, width)
     };
@@ -345,7 +464,9 @@ mod tests {
     use super::*;
 
     fn open(folder: &str) -> ModelConfig {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/public").join(folder);
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/golden/public")
+            .join(folder);
         ModelConfig::open(&dir).expect("a golden folder")
     }
 
@@ -361,17 +482,39 @@ mod tests {
     #[test]
     fn qwen25_reads_windows() {
         let config = open("qwen25vl-tiny");
-        assert_eq!(config.vision.embed_dim, 32, "hidden_size is the tower's width");
-        let VisionKind::Qwen25 { full_attention_blocks, .. } = config.vision.kind else { panic!("kind") };
+        assert_eq!(
+            config.vision.embed_dim, 32,
+            "hidden_size is the tower's width"
+        );
+        let VisionKind::Qwen25 {
+            full_attention_blocks,
+            ..
+        } = config.vision.kind
+        else {
+            panic!("kind")
+        };
         assert_eq!(full_attention_blocks, [1], "one full block");
     }
 
     #[test]
     fn other_architectures_are_named() {
-        let error = ModelConfig::from_json(&serde_json::json!({"model_type": "llava"}), "x/config.json").expect_err("llava");
-        assert!(error.to_string().contains("`llava`; this program runs `qwen2_vl`"), "{error}");
+        let error =
+            ModelConfig::from_json(&serde_json::json!({"model_type": "llava"}), "x/config.json")
+                .expect_err("llava");
+        assert!(
+            error
+                .to_string()
+                .contains("`llava`; this program runs `qwen2_vl`"),
+            "{error}"
+        );
         assert!(error.to_string().contains("hint:"), "{error}");
-        let error = ModelConfig::from_json(&serde_json::json!({"model_type": "qwen2_vl"}), "c").expect_err("no sizes");
-        assert!(error.to_string().contains("`hidden_size` must be a positive integer, found nothing"), "{error}");
+        let error = ModelConfig::from_json(&serde_json::json!({"model_type": "qwen2_vl"}), "c")
+            .expect_err("no sizes");
+        assert!(
+            error
+                .to_string()
+                .contains("`hidden_size` must be a positive integer, found nothing"),
+            "{error}"
+        );
     }
 }

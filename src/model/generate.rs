@@ -57,7 +57,12 @@ struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    fn new(model: &'a Qwen2Vl, prompts: &'a [Arc<Prompt>], count: usize, parameters: &'a SamplingParameters) -> Self {
+    fn new(
+        model: &'a Qwen2Vl,
+        prompts: &'a [Arc<Prompt>],
+        count: usize,
+        parameters: &'a SamplingParameters,
+    ) -> Self {
         let rows = prompts.len() * count;
         let text = &model.config.text;
         let streams = prompts
@@ -71,16 +76,33 @@ impl<'a> Decoder<'a> {
             count,
             parameters,
             encoded: model.encode_prompts(prompts),
-            cache: KvCache::new(text.num_hidden_layers, shape, parameters.max_new_tokens, &model.device),
-            suppressed: parameters.suppressed.as_deref().map(|flags| flag_tensor(flags, &model.device)),
+            cache: KvCache::new(
+                text.num_hidden_layers,
+                shape,
+                parameters.max_new_tokens,
+                &model.device,
+            ),
+            suppressed: parameters
+                .suppressed
+                .as_deref()
+                .map(|flags| flag_tensor(flags, &model.device)),
             streams,
-            rows: vec![Sampled { token_ids: Vec::new(), logprobs: Vec::new(), finish: FinishReason::Length }; rows],
+            rows: vec![
+                Sampled {
+                    token_ids: Vec::new(),
+                    logprobs: Vec::new(),
+                    finish: FinishReason::Length
+                };
+                rows
+            ],
             done: vec![false; rows],
         }
     }
 
     fn run(mut self) -> Result<Vec<Vec<Sampled>>, GenerateError> {
-        let owner: Vec<u32> = (0..self.rows.len()).map(|row| row_number(row / self.count)).collect();
+        let owner: Vec<u32> = (0..self.rows.len())
+            .map(|row| row_number(row / self.count))
+            .collect();
         let first = self.model.logits(self.encoded.last_hidden.clone());
         let mut logits = first.select(0, index_tensor(&owner, &self.model.device));
         for token in 0..self.parameters.max_new_tokens {
@@ -91,13 +113,18 @@ impl<'a> Decoder<'a> {
             logits = self.advance(&drawn, token);
         }
         let mut rows = self.rows.into_iter();
-        Ok((0..self.prompts.len()).map(|_| rows.by_ref().take(self.count).collect()).collect())
+        Ok((0..self.prompts.len())
+            .map(|_| rows.by_ref().take(self.count).collect())
+            .collect())
     }
 
     /// Draws one token for every row and keeps it for those that have not ended.
     fn draw(&mut self, logits: Tensor<2>, token: usize) -> Result<Vec<u32>, GenerateError> {
         let uniforms: Vec<f32> = self.streams.iter_mut().map(Rng::random::<f32>).collect();
-        let uniforms = Tensor::from_data(TensorData::new(uniforms, [self.rows.len()]), &self.model.device);
+        let uniforms = Tensor::from_data(
+            TensorData::new(uniforms, [self.rows.len()]),
+            &self.model.device,
+        );
         let parameters = self.parameters;
         let options = SampleOptions {
             temperature: parameters.temperature,
@@ -106,7 +133,12 @@ impl<'a> Decoder<'a> {
             min_p: parameters.min_p,
             logprob_temperature: parameters.logprob_temperature,
         };
-        let drawn = super::weights::host_values(&sample_token(logits, uniforms, self.suppressed.clone(), &options));
+        let drawn = super::weights::host_values(&sample_token(
+            logits,
+            uniforms,
+            self.suppressed.clone(),
+            &options,
+        ));
         let mut ids = Vec::with_capacity(self.rows.len());
         for (row, pair) in drawn.chunks_exact(2).enumerate() {
             let [id, logprob] = [pair[0], pair[1]];
@@ -115,7 +147,10 @@ impl<'a> Decoder<'a> {
                 continue;
             }
             if id < 0.0 || !logprob.is_finite() {
-                return Err(GenerateError::NotFinite { id: self.prompts[row / self.count].id.clone(), token });
+                return Err(GenerateError::NotFinite {
+                    id: self.prompts[row / self.count].id.clone(),
+                    token,
+                });
             }
             // Ids are whole numbers below 2^24, exact in f32.
             let id = id as u32;
@@ -136,9 +171,14 @@ impl<'a> Decoder<'a> {
         let ids: Vec<Vec<u32>> = drawn.iter().map(|id| vec![*id]).collect();
         let mask = self.cache.mask(place);
         let (encoded, cache, share) = (&self.encoded, &mut self.cache, self.count);
-        let hidden = self.model.continue_prompts(encoded, share, &ids, place, |layer, keys, values| {
-            vec![encoded.block(layer, share), cache.append(layer, place, keys, values, &mask)]
-        });
+        let hidden =
+            self.model
+                .continue_prompts(encoded, share, &ids, place, |layer, keys, values| {
+                    vec![
+                        encoded.block(layer, share),
+                        cache.append(layer, place, keys, values, &mask),
+                    ]
+                });
         let [rows, _, width] = hidden.dims();
         self.model.logits(hidden.reshape([rows, width]))
     }
@@ -146,7 +186,10 @@ impl<'a> Decoder<'a> {
 
 /// [V] flags as a tensor of 0 and 1.
 pub(crate) fn flag_tensor(flags: &[bool], device: &burn::tensor::Device) -> Tensor<1> {
-    let values: Vec<f32> = flags.iter().map(|flag| f32::from(u8::from(*flag))).collect();
+    let values: Vec<f32> = flags
+        .iter()
+        .map(|flag| f32::from(u8::from(*flag)))
+        .collect();
     Tensor::from_data(TensorData::new(values, [flags.len()]), device)
 }
 
@@ -154,7 +197,12 @@ pub(crate) fn flag_tensor(flags: &[bool], device: &burn::tensor::Device) -> Tens
 fn stream(seed: u64, prompt: &str, index: usize) -> ChaCha8Rng {
     // FNV-1a: a fixed, documented hash, because std's may change between releases.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in seed.to_le_bytes().into_iter().chain(prompt.bytes()).chain((index as u64).to_le_bytes()) {
+    for byte in seed
+        .to_le_bytes()
+        .into_iter()
+        .chain(prompt.bytes())
+        .chain((index as u64).to_le_bytes())
+    {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     }
     ChaCha8Rng::seed_from_u64(hash)

@@ -18,11 +18,19 @@ impl Source<'_> {
     fn flat(&self, name: &str, expected: &[usize]) -> Result<Tensor<1>, WeightsError> {
         let folder = self.folder.to_owned();
         let Some(parameter) = self.weights.get(name) else {
-            return Err(WeightsError::Missing { folder, name: name.to_owned() });
+            return Err(WeightsError::Missing {
+                folder,
+                name: name.to_owned(),
+            });
         };
         if parameter.shape != expected {
             let (expected, found) = (expected.to_vec(), parameter.shape.clone());
-            return Err(WeightsError::Shape { folder, name: name.to_owned(), expected, found });
+            return Err(WeightsError::Shape {
+                folder,
+                name: name.to_owned(),
+                expected,
+                found,
+            });
         }
         Ok(parameter.value.clone())
     }
@@ -39,9 +47,18 @@ impl Source<'_> {
     }
 
     /// `<name>.weight` [out, in] and, where there is one, `<name>.bias` [out].
-    pub fn linear(&self, name: &str, [output, input]: [usize; 2], bias: bool) -> Result<Linear, WeightsError> {
+    pub fn linear(
+        &self,
+        name: &str,
+        [output, input]: [usize; 2],
+        bias: bool,
+    ) -> Result<Linear, WeightsError> {
         let weight = self.matrix(&format!("{name}.weight"), &[output, input])?;
-        let bias = if bias { Some(self.vector(&format!("{name}.bias"), output)?) } else { None };
+        let bias = if bias {
+            Some(self.vector(&format!("{name}.bias"), output)?)
+        } else {
+            None
+        };
         Ok(Linear { weight, bias })
     }
 }
@@ -62,7 +79,9 @@ impl Linear {
         let mut shape = x.dims();
         let [output, input] = self.weight.dims();
         let rows = shape.iter().product::<usize>() / input;
-        let mut y = x.reshape([rows, input]).matmul(self.weight.clone().transpose());
+        let mut y = x
+            .reshape([rows, input])
+            .matmul(self.weight.clone().transpose());
         if let Some(bias) = &self.bias {
             y = y + bias.clone().unsqueeze::<2>();
         }
@@ -84,7 +103,11 @@ impl RmsNorm {
     /// # Shapes
     /// x [.., D] -> [.., D]
     pub fn forward<const N: usize>(&self, x: Tensor<N>) -> Tensor<N> {
-        let scale = (x.clone() * x.clone()).mean_dim(N - 1).add_scalar(self.eps).sqrt().recip();
+        let scale = (x.clone() * x.clone())
+            .mean_dim(N - 1)
+            .add_scalar(self.eps)
+            .sqrt()
+            .recip();
         x * scale * self.weight.clone().unsqueeze::<N>()
     }
 }
@@ -105,7 +128,11 @@ impl LayerNorm {
     /// x [.., D] -> [.., D]
     pub fn forward<const N: usize>(&self, x: Tensor<N>) -> Tensor<N> {
         let centered = x.clone() - x.mean_dim(N - 1);
-        let scale = (centered.clone() * centered.clone()).mean_dim(N - 1).add_scalar(self.eps).sqrt().recip();
+        let scale = (centered.clone() * centered.clone())
+            .mean_dim(N - 1)
+            .add_scalar(self.eps)
+            .sqrt()
+            .recip();
         centered * scale * self.weight.clone().unsqueeze::<N>() + self.bias.clone().unsqueeze::<N>()
     }
 }

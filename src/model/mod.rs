@@ -24,8 +24,8 @@ use attention::{KeyBlock, MASKED};
 use config::ModelConfig;
 use layers::Source;
 use rotary::Rotary;
-pub(crate) use text::index_tensor;
 use text::TextModel;
+pub(crate) use text::index_tensor;
 use vision::VisionTower;
 use weights::{Weights, WeightsError};
 
@@ -60,7 +60,12 @@ impl EncodedPrompts {
     /// The keys of one layer for `share` completions of every prompt.
     fn block(&self, layer: usize, share: usize) -> KeyBlock {
         let (keys, values) = self.keys[layer].clone();
-        KeyBlock { keys, values, mask: self.mask.clone(), share }
+        KeyBlock {
+            keys,
+            values,
+            mask: self.mask.clone(),
+            share,
+        }
     }
 }
 
@@ -69,7 +74,12 @@ impl Qwen2Vl {
     ///
     /// # Errors
     /// If a parameter is missing or has another shape than the configuration says.
-    pub fn new(config: &ModelConfig, weights: &Weights, folder: &str, device: &Device) -> Result<Self, WeightsError> {
+    pub fn new(
+        config: &ModelConfig,
+        weights: &Weights,
+        folder: &str,
+        device: &Device,
+    ) -> Result<Self, WeightsError> {
         let source = Source { weights, folder };
         Ok(Self {
             config: config.clone(),
@@ -103,14 +113,21 @@ impl Qwen2Vl {
     /// If a prompt has more image tokens than its pictures have embeddings; [`Prompt`]s of the prompt stage never do.
     #[must_use]
     pub fn encode_prompts(&self, prompts: &[Arc<Prompt>]) -> EncodedPrompts {
-        let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.input_ids.len()).collect();
+        let lengths: Vec<usize> = prompts
+            .iter()
+            .map(|prompt| prompt.input_ids.len())
+            .collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let embedded = self.embed_prompts(prompts, longest);
         let positions: Vec<[u32; 3]> = prompts
             .iter()
             .flat_map(|prompt| {
                 let padding = longest - prompt.positions.len();
-                prompt.positions.iter().copied().chain(std::iter::repeat_n([0; 3], padding))
+                prompt
+                    .positions
+                    .iter()
+                    .copied()
+                    .chain(std::iter::repeat_n([0; 3], padding))
             })
             .collect();
         let rotary = Rotary::text(&positions, prompts.len(), &self.config.text, &self.device);
@@ -118,11 +135,19 @@ impl Qwen2Vl {
         let mut keys = Vec::with_capacity(self.config.text.num_hidden_layers);
         let hidden = self.text.forward(embedded, &rotary, |_, key, value| {
             keys.push((key.clone(), value.clone()));
-            vec![KeyBlock { keys: key, values: value, mask: causal.clone(), share: 1 }]
+            vec![KeyBlock {
+                keys: key,
+                values: value,
+                mask: causal.clone(),
+                share: 1,
+            }]
         });
         let [count, _, width] = hidden.dims();
-        let last: Vec<u32> =
-            lengths.iter().enumerate().map(|(row, length)| row_number(row * longest + length - 1)).collect();
+        let last: Vec<u32> = lengths
+            .iter()
+            .enumerate()
+            .map(|(row, length)| row_number(row * longest + length - 1))
+            .collect();
         let flat = hidden.clone().reshape([count * longest, width]);
         EncodedPrompts {
             last_hidden: flat.select(0, index_tensor(&last, &self.device)),
@@ -144,8 +169,10 @@ impl Qwen2Vl {
         }
         let width = self.config.text.hidden_size;
         let tokens = self.text.embed(&ids, &self.device);
-        let pictures: Vec<&ImagePatches> =
-            prompts.iter().flat_map(|prompt| prompt.images.iter().map(Arc::as_ref)).collect();
+        let pictures: Vec<&ImagePatches> = prompts
+            .iter()
+            .flat_map(|prompt| prompt.images.iter().map(Arc::as_ref))
+            .collect();
         let Some(images) = self.image_embeddings(&pictures) else {
             return tokens.reshape([prompts.len(), longest, width]);
         };
@@ -161,19 +188,38 @@ impl Qwen2Vl {
             }
         }
         let table = Tensor::cat(vec![tokens, images], 0);
-        assert_eq!(next_image, table.dims()[0], "one image token per image embedding");
-        table.select(0, index_tensor(&rows, &self.device)).reshape([prompts.len(), longest, width])
+        assert_eq!(
+            next_image,
+            table.dims()[0],
+            "one image token per image embedding"
+        );
+        table
+            .select(0, index_tensor(&rows, &self.device))
+            .reshape([prompts.len(), longest, width])
     }
 
     /// Final hidden states [Q · share, T, D] of completions, `share` consecutive rows per prompt.
     ///
     /// `token_ids` are padded on the right with any id. Row states predict the token after each given one.
     #[must_use]
-    pub fn forward_completions(&self, prompts: &EncodedPrompts, share: usize, token_ids: &[Vec<u32>]) -> Tensor<3> {
+    pub fn forward_completions(
+        &self,
+        prompts: &EncodedPrompts,
+        share: usize,
+        token_ids: &[Vec<u32>],
+    ) -> Tensor<3> {
         let tokens = token_ids.first().map_or(0, Vec::len);
         let causal = causal_mask(tokens, &self.device);
         self.continue_prompts(prompts, share, token_ids, 0, |layer, keys, values| {
-            vec![prompts.block(layer, share), KeyBlock { keys, values, mask: causal.clone(), share: 1 }]
+            vec![
+                prompts.block(layer, share),
+                KeyBlock {
+                    keys,
+                    values,
+                    mask: causal.clone(),
+                    share: 1,
+                },
+            ]
         })
     }
 
@@ -188,10 +234,15 @@ impl Qwen2Vl {
     ) -> Tensor<3> {
         let (rows, tokens) = (token_ids.len(), token_ids.first().map_or(0, Vec::len));
         let flat: Vec<u32> = token_ids.iter().flatten().copied().collect();
-        let embedded = self.text.embed(&flat, &self.device).reshape([rows, tokens, self.config.text.hidden_size]);
+        let embedded = self.text.embed(&flat, &self.device).reshape([
+            rows,
+            tokens,
+            self.config.text.hidden_size,
+        ]);
         let start = |row: usize| prompts.next_positions[row / share.max(1)] + row_number(first);
-        let positions: Vec<[u32; 3]> =
-            (0..rows).flat_map(|row| (0..tokens).map(move |token| [start(row) + row_number(token); 3])).collect();
+        let positions: Vec<[u32; 3]> = (0..rows)
+            .flat_map(|row| (0..tokens).map(move |token| [start(row) + row_number(token); 3]))
+            .collect();
         let rotary = Rotary::text(&positions, rows, &self.config.text, &self.device);
         self.text.forward(embedded, &rotary, see)
     }
@@ -217,7 +268,14 @@ fn padding_mask(lengths: &[usize], longest: usize, device: &Device) -> Option<Te
     if lengths.iter().all(|length| *length == longest) {
         return None;
     }
-    let values: Vec<f32> =
-        lengths.iter().flat_map(|length| (0..longest).map(move |place| if place < *length { 0.0 } else { MASKED })).collect();
-    Some(Tensor::from_data(TensorData::new(values, [lengths.len(), 1, 1, longest]), device))
+    let values: Vec<f32> = lengths
+        .iter()
+        .flat_map(|length| {
+            (0..longest).map(move |place| if place < *length { 0.0 } else { MASKED })
+        })
+        .collect();
+    Some(Tensor::from_data(
+        TensorData::new(values, [lengths.len(), 1, 1, longest]),
+        device,
+    ))
 }

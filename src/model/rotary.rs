@@ -25,8 +25,13 @@ impl Rotary {
     fn new(angles: &[f32], [batch, tokens, half]: [usize; 3], device: &Device) -> Self {
         let repeated = |function: fn(f32) -> f32| {
             let rows = angles.chunks_exact(half.max(1));
-            let values: Vec<f32> = rows.flat_map(|row| row.iter().chain(row).map(|angle| function(*angle))).collect();
-            Tensor::<4>::from_data(TensorData::new(values, [batch, 1, tokens, 2 * half]), device)
+            let values: Vec<f32> = rows
+                .flat_map(|row| row.iter().chain(row).map(|angle| function(*angle)))
+                .collect();
+            Tensor::<4>::from_data(
+                TensorData::new(values, [batch, 1, tokens, 2 * half]),
+                device,
+            )
         };
         let mut matrix = vec![0.0f32; 4 * half * half];
         for index in 0..half {
@@ -34,22 +39,40 @@ impl Rotary {
             matrix[index * 2 * half + half + index] = 1.0;
         }
         let rotate_half = Tensor::from_data(TensorData::new(matrix, [2 * half, 2 * half]), device);
-        Self { cos: repeated(f32::cos), sin: repeated(f32::sin), rotate_half }
+        Self {
+            cos: repeated(f32::cos),
+            sin: repeated(f32::sin),
+            rotate_half,
+        }
     }
 
     /// M-RoPE of the text model: frequency i turns with the axis whose section holds i.
     ///
     /// `positions` [B, T] triples (temporal, height, width). Follows transformers' `Qwen2VLRotaryEmbedding` and
     /// `apply_multimodal_rotary_pos_emb`.
-    pub fn text(positions: &[[u32; 3]], batch: usize, config: &TextConfig, device: &Device) -> Self {
+    pub fn text(
+        positions: &[[u32; 3]],
+        batch: usize,
+        config: &TextConfig,
+        device: &Device,
+    ) -> Self {
         let half = config.head_dim / 2;
         let frequencies = inverse_frequencies(config.rope_theta, half);
         let [temporal, height, _] = config.mrope_section;
-        let axis = |index: usize| usize::from(index >= temporal) + usize::from(index >= temporal + height);
-        let angle = |position: &[u32; 3], index: usize| position[axis(index)] as f32 * frequencies[index];
-        let angles: Vec<f32> =
-            positions.iter().flat_map(|position| (0..half).map(move |index| (position, index))).map(|(p, i)| angle(p, i)).collect();
-        Self::new(&angles, [batch, positions.len() / batch.max(1), half], device)
+        let axis =
+            |index: usize| usize::from(index >= temporal) + usize::from(index >= temporal + height);
+        let angle =
+            |position: &[u32; 3], index: usize| position[axis(index)] as f32 * frequencies[index];
+        let angles: Vec<f32> = positions
+            .iter()
+            .flat_map(|position| (0..half).map(move |index| (position, index)))
+            .map(|(p, i)| angle(p, i))
+            .collect();
+        Self::new(
+            &angles,
+            [batch, positions.len() / batch.max(1), half],
+            device,
+        )
     }
 
     /// The vision tower's: a quarter of a head turns with the row, a quarter with the column, then both again.
@@ -60,7 +83,11 @@ impl Rotary {
         let frequencies = inverse_frequencies(10_000.0, quarter);
         let angles: Vec<f32> = positions
             .iter()
-            .flat_map(|position| position.iter().flat_map(|place| frequencies.iter().map(move |f| *place as f32 * f)))
+            .flat_map(|position| {
+                position
+                    .iter()
+                    .flat_map(|place| frequencies.iter().map(move |f| *place as f32 * f))
+            })
             .collect();
         Self::new(&angles, [1, positions.len(), 2 * quarter], device)
     }
@@ -69,12 +96,17 @@ impl Rotary {
     /// x [B, H, T, E] -> [B, H, T, E]
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, heads, tokens, width] = x.dims();
-        let rotated = x.clone().reshape([batch * heads * tokens, width]).matmul(self.rotate_half.clone());
+        let rotated = x
+            .clone()
+            .reshape([batch * heads * tokens, width])
+            .matmul(self.rotate_half.clone());
         x * self.cos.clone() + rotated.reshape([batch, heads, tokens, width]) * self.sin.clone()
     }
 }
 
 /// theta^(−i/count) for i in 0..count, in f32 as transformers computes them.
 fn inverse_frequencies(theta: f64, count: usize) -> Vec<f32> {
-    (0..count).map(|index| 1.0 / (theta as f32).powf(index as f32 / count as f32)).collect()
+    (0..count)
+        .map(|index| 1.0 / (theta as f32).powf(index as f32 / count as f32))
+        .collect()
 }

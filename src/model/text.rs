@@ -44,10 +44,25 @@ impl TextModel {
         let table = [config.vocab_size, config.hidden_size];
         let embedding = source.matrix("model.embed_tokens.weight", &table)?;
         let tied = config.tie_word_embeddings || source.weights.get("lm_head.weight").is_none();
-        let head = if tied { embedding.clone() } else { source.matrix("lm_head.weight", &table)? };
-        let layers = (0..config.num_hidden_layers).map(|index| Layer::new(index, config, source)).collect::<Result<_, _>>()?;
-        let norm = RmsNorm { weight: source.vector("model.norm.weight", config.hidden_size)?, eps: config.rms_norm_eps };
-        Ok(Self { config: config.clone(), embedding, head, layers, norm })
+        let head = if tied {
+            embedding.clone()
+        } else {
+            source.matrix("lm_head.weight", &table)?
+        };
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| Layer::new(index, config, source))
+            .collect::<Result<_, _>>()?;
+        let norm = RmsNorm {
+            weight: source.vector("model.norm.weight", config.hidden_size)?,
+            eps: config.rms_norm_eps,
+        };
+        Ok(Self {
+            config: config.clone(),
+            embedding,
+            head,
+            layers,
+            norm,
+        })
     }
 
     /// Embeddings [n, D] of `ids`.
@@ -70,7 +85,9 @@ impl TextModel {
     ) -> Tensor<3> {
         let mut hidden = x;
         for (index, layer) in self.layers.iter().enumerate() {
-            hidden = layer.forward(hidden, rotary, &self.config, |keys, values| see(index, keys, values));
+            hidden = layer.forward(hidden, rotary, &self.config, |keys, values| {
+                see(index, keys, values)
+            });
         }
         self.norm.forward(hidden)
     }
@@ -80,9 +97,15 @@ impl Layer {
     fn new(index: usize, config: &TextConfig, source: &Source<'_>) -> Result<Self, WeightsError> {
         let name = |part: &str| format!("model.layers.{index}.{part}");
         let (width, inner) = (config.hidden_size, config.intermediate_size);
-        let (queries, keys) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+        let (queries, keys) = (
+            config.num_attention_heads * config.head_dim,
+            config.num_key_value_heads * config.head_dim,
+        );
         let norm = |part: &str| {
-            Ok(RmsNorm { weight: source.vector(&name(&format!("{part}.weight")), width)?, eps: config.rms_norm_eps })
+            Ok(RmsNorm {
+                weight: source.vector(&name(&format!("{part}.weight")), width)?,
+                eps: config.rms_norm_eps,
+            })
         };
         Ok(Self {
             input_norm: norm("input_layernorm")?,
@@ -106,15 +129,25 @@ impl Layer {
     ) -> Tensor<3> {
         let [batch, tokens, _] = x.dims();
         let heads = |projected: Tensor<3>, count: usize| {
-            projected.reshape([batch, tokens, count, config.head_dim]).swap_dims(1, 2)
+            projected
+                .reshape([batch, tokens, count, config.head_dim])
+                .swap_dims(1, 2)
         };
         let normed = self.input_norm.forward(x.clone());
-        let queries = rotary.apply(heads(self.query.forward(normed.clone()), config.num_attention_heads));
-        let keys = rotary.apply(heads(self.key.forward(normed.clone()), config.num_key_value_heads));
+        let queries = rotary.apply(heads(
+            self.query.forward(normed.clone()),
+            config.num_attention_heads,
+        ));
+        let keys = rotary.apply(heads(
+            self.key.forward(normed.clone()),
+            config.num_key_value_heads,
+        ));
         let values = heads(self.value.forward(normed), config.num_key_value_heads);
         let attended = attend(queries, &see(keys, values));
         let width = config.num_attention_heads * config.head_dim;
-        let hidden = x + self.output.forward(attended.swap_dims(1, 2).reshape([batch, tokens, width]));
+        let hidden = x + self
+            .output
+            .forward(attended.swap_dims(1, 2).reshape([batch, tokens, width]));
         let normed = self.post_norm.forward(hidden.clone());
         let gated = silu(self.gate.forward(normed.clone())) * self.up.forward(normed);
         hidden + self.down.forward(gated)
@@ -123,6 +156,9 @@ impl Layer {
 
 /// Ids or row numbers as an integer tensor.
 pub(crate) fn index_tensor(ids: &[u32], device: &Device) -> Tensor<1, Int> {
-    let values: Vec<i32> = ids.iter().map(|id| i32::try_from(*id).unwrap_or(i32::MAX)).collect();
+    let values: Vec<i32> = ids
+        .iter()
+        .map(|id| i32::try_from(*id).unwrap_or(i32::MAX))
+        .collect();
     Tensor::from_data(TensorData::new(values, [ids.len()]), device)
 }

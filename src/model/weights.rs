@@ -25,7 +25,9 @@ pub enum WeightsError {
         folder: String,
     },
     /// A file cannot be read or written.
-    #[error("{path}: {source}\nhint: check that the file exists, that it may be accessed, and that the disk is not full")]
+    #[error(
+        "{path}: {source}\nhint: check that the file exists, that it may be accessed, and that the disk is not full"
+    )]
     Io {
         /// The file.
         path: String,
@@ -33,7 +35,9 @@ pub enum WeightsError {
         source: std::io::Error,
     },
     /// Not a whole safetensors file.
-    #[error("{path}: not a whole safetensors file: {problem}\nhint: download it again; {bytes} bytes are there")]
+    #[error(
+        "{path}: not a whole safetensors file: {problem}\nhint: download it again; {bytes} bytes are there"
+    )]
     Broken {
         /// The file.
         path: String,
@@ -43,7 +47,9 @@ pub enum WeightsError {
         bytes: u64,
     },
     /// A tensor that the model needs is in none of the files.
-    #[error("{folder}: tensor `{name}` is missing\nhint: the shards are incomplete, or config.json belongs to another model")]
+    #[error(
+        "{folder}: tensor `{name}` is missing\nhint: the shards are incomplete, or config.json belongs to another model"
+    )]
     Missing {
         /// The folder.
         folder: String,
@@ -51,7 +57,9 @@ pub enum WeightsError {
         name: String,
     },
     /// A tensor of another shape than the configuration says.
-    #[error("{folder}: tensor `{name}` must have shape {expected:?}, found {found:?}\nhint: config.json belongs to another model")]
+    #[error(
+        "{folder}: tensor `{name}` must have shape {expected:?}, found {found:?}\nhint: config.json belongs to another model"
+    )]
     Shape {
         /// The folder.
         folder: String,
@@ -63,7 +71,9 @@ pub enum WeightsError {
         found: Vec<usize>,
     },
     /// A number format other than f32, f16, bf16.
-    #[error("{path}: tensor `{name}` is {found}; weights must be F32, F16 or BF16\nhint: quantised checkpoints are not supported, take the original one")]
+    #[error(
+        "{path}: tensor `{name}` is {found}; weights must be F32, F16 or BF16\nhint: quantised checkpoints are not supported, take the original one"
+    )]
     Format {
         /// The file.
         path: String,
@@ -73,7 +83,9 @@ pub enum WeightsError {
         found: String,
     },
     /// NaN or infinity.
-    #[error("{path}: tensor `{name}` holds {found} at index {index}\nhint: the checkpoint is damaged or comes from a diverged run; take an earlier one")]
+    #[error(
+        "{path}: tensor `{name}` holds {found} at index {index}\nhint: the checkpoint is damaged or comes from a diverged run; take an earlier one"
+    )]
     NotFinite {
         /// The file.
         path: String,
@@ -85,7 +97,9 @@ pub enum WeightsError {
         index: usize,
     },
     /// A tensor larger than one buffer of the device may be.
-    #[error("tensor `{name}` needs a buffer of {needed} bytes, the device allows {allowed}\nhint: run on --device cpu or on an adapter with larger buffers (`vision-ekipl doctor` lists them)")]
+    #[error(
+        "tensor `{name}` needs a buffer of {needed} bytes, the device allows {allowed}\nhint: run on --device cpu or on an adapter with larger buffers (`vision-ekipl doctor` lists them)"
+    )]
     TooLarge {
         /// Hub name.
         name: String,
@@ -131,13 +145,18 @@ pub struct Weights {
 
 /// The hub's name of a tensor that transformers 5 calls `model.visual.*` or `model.language_model.*`.
 fn hub_name(name: &str) -> String {
-    let renames = [("model.visual.", "visual."), ("model.language_model.", "model."), ("language_model.model.", "model.")];
+    let renames = [
+        ("model.visual.", "visual."),
+        ("model.language_model.", "model."),
+        ("language_model.model.", "model."),
+    ];
     for (from, to) in renames {
         if let Some(rest) = name.strip_prefix(from) {
             return format!("{to}{rest}");
         }
     }
-    name.strip_prefix("language_model.lm_head").map_or_else(|| name.to_owned(), |rest| format!("lm_head{rest}"))
+    name.strip_prefix("language_model.lm_head")
+        .map_or_else(|| name.to_owned(), |rest| format!("lm_head{rest}"))
 }
 
 impl Weights {
@@ -146,21 +165,44 @@ impl Weights {
     ///
     /// # Errors
     /// If a file is absent or broken, a tensor has another number format, is not finite, or is too large for the device.
-    pub fn load(folder: &Path, device: &Device, max_buffer_bytes: u64) -> Result<Self, WeightsError> {
+    pub fn load(
+        folder: &Path,
+        device: &Device,
+        max_buffer_bytes: u64,
+    ) -> Result<Self, WeightsError> {
         let (files, index) = shard_files(folder)?;
-        let mut weights = Self { layout: Layout { files: Vec::new(), index }, ..Self::default() };
+        let mut weights = Self {
+            layout: Layout {
+                files: Vec::new(),
+                index,
+            },
+            ..Self::default()
+        };
         for file in files {
             weights.load_file(&folder.join(&file), file, device, max_buffer_bytes)?;
         }
         Ok(weights)
     }
 
-    fn load_file(&mut self, path: &Path, file: String, device: &Device, limit: u64) -> Result<(), WeightsError> {
+    fn load_file(
+        &mut self,
+        path: &Path,
+        file: String,
+        device: &Device,
+        limit: u64,
+    ) -> Result<(), WeightsError> {
         let shown = path.display().to_string();
-        let io = |source| WeightsError::Io { path: shown.clone(), source };
+        let io = |source| WeightsError::Io {
+            path: shown.clone(),
+            source,
+        };
         let handle = std::fs::File::open(path).map_err(io)?;
         let bytes = handle.metadata().map_err(io)?.len();
-        let broken = |problem: String| WeightsError::Broken { path: shown.clone(), problem, bytes };
+        let broken = |problem: String| WeightsError::Broken {
+            path: shown.clone(),
+            problem,
+            bytes,
+        };
         if bytes == 0 {
             return Err(broken("the file is empty".to_owned()));
         }
@@ -172,16 +214,26 @@ impl Weights {
         names.sort_unstable();
         let mut stored = Vec::with_capacity(names.len());
         for name in names {
-            let view = tensors.tensor(name).map_err(|error| broken(error.to_string()))?;
+            let view = tensors
+                .tensor(name)
+                .map_err(|error| broken(error.to_string()))?;
             let values = to_f32(&view, &shown, name)?;
             let needed = values.len() as u64 * 4;
             let hub = hub_name(name);
             if needed > limit {
-                return Err(WeightsError::TooLarge { name: hub, needed, allowed: limit });
+                return Err(WeightsError::TooLarge {
+                    name: hub,
+                    needed,
+                    allowed: limit,
+                });
             }
             let shape = view.shape().to_vec();
             self.insert(&hub, values, shape, device);
-            stored.push(StoredTensor { name: name.to_owned(), hub_name: hub, dtype: view.dtype() });
+            stored.push(StoredTensor {
+                name: name.to_owned(),
+                hub_name: hub,
+                dtype: view.dtype(),
+            });
         }
         self.layout.files.push((file, stored));
         Ok(())
@@ -189,15 +241,26 @@ impl Weights {
 
     /// Puts a parameter under `name`, replacing the one that was there.
     pub fn insert(&mut self, name: &str, values: Vec<f32>, shape: Vec<usize>, device: &Device) {
-        let value = Tensor::from_data(TensorData::new(values, [shape.iter().product::<usize>()]), device);
-        self.parameters.insert(name.to_owned(), Parameter { value, shape });
+        let value = Tensor::from_data(
+            TensorData::new(values, [shape.iter().product::<usize>()]),
+            device,
+        );
+        self.parameters
+            .insert(name.to_owned(), Parameter { value, shape });
     }
 
     /// Lays a model that was not loaded from files out as one f32 `model.safetensors`.
     pub fn lay_out_as_one_file(&mut self) {
-        let stored = |name: &String| StoredTensor { name: name.clone(), hub_name: name.clone(), dtype: Dtype::F32 };
+        let stored = |name: &String| StoredTensor {
+            name: name.clone(),
+            hub_name: name.clone(),
+            dtype: Dtype::F32,
+        };
         let tensors = self.parameters.keys().map(stored).collect();
-        self.layout = Layout { files: vec![("model.safetensors".to_owned(), tensors)], index: None };
+        self.layout = Layout {
+            files: vec![("model.safetensors".to_owned(), tensors)],
+            index: None,
+        };
     }
 
     /// The parameter under a hub name.
@@ -226,13 +289,20 @@ impl Weights {
     /// Number of values in all parameters.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.parameters.values().map(|parameter| parameter.shape.iter().product::<usize>()).sum()
+        self.parameters
+            .values()
+            .map(|parameter| parameter.shape.iter().product::<usize>())
+            .sum()
     }
 
     /// Whether every tensor is stored as f32, so that a saved folder holds the values exactly.
     #[must_use]
     pub fn stored_exactly(&self) -> bool {
-        self.layout.files.iter().flat_map(|(_, tensors)| tensors).all(|tensor| tensor.dtype == Dtype::F32)
+        self.layout
+            .files
+            .iter()
+            .flat_map(|(_, tensors)| tensors)
+            .all(|tensor| tensor.dtype == Dtype::F32)
     }
 
     /// The same weights with gradients switched on for those that `trainable` accepts.
@@ -240,10 +310,23 @@ impl Weights {
     pub fn tracked(&self, trainable: &dyn Fn(&str) -> bool) -> Self {
         let track = |(name, parameter): (&String, &Parameter)| {
             let value = parameter.value.clone();
-            let value = if trainable(name) { value.autodiff().require_grad() } else { value };
-            (name.clone(), Parameter { value, shape: parameter.shape.clone() })
+            let value = if trainable(name) {
+                value.autodiff().require_grad()
+            } else {
+                value
+            };
+            (
+                name.clone(),
+                Parameter {
+                    value,
+                    shape: parameter.shape.clone(),
+                },
+            )
         };
-        Self { parameters: self.parameters.iter().map(track).collect(), layout: Layout::default() }
+        Self {
+            parameters: self.parameters.iter().map(track).collect(),
+            layout: Layout::default(),
+        }
     }
 
     /// Writes the weights into `folder` under the file names, tensor names and number formats they were loaded with.
@@ -255,17 +338,32 @@ impl Weights {
             let path = folder.join(file);
             let views = tensors.iter().filter_map(|stored| {
                 // A tied head that the file repeats is written from the embedding it is tied to.
-                let fallback = || self.parameters.get("model.embed_tokens.weight").filter(|_| stored.hub_name == "lm_head.weight");
+                let fallback = || {
+                    self.parameters
+                        .get("model.embed_tokens.weight")
+                        .filter(|_| stored.hub_name == "lm_head.weight")
+                };
                 let parameter = self.parameters.get(&stored.hub_name).or_else(fallback)?;
-                Some((stored.name.clone(), StoredView { parameter, dtype: stored.dtype }))
+                Some((
+                    stored.name.clone(),
+                    StoredView {
+                        parameter,
+                        dtype: stored.dtype,
+                    },
+                ))
             });
-            let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-            safetensors::serialize_to_file(views, Some(metadata), &path).map_err(|error| save_error(&path, error))?;
+            let metadata =
+                std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+            safetensors::serialize_to_file(views, Some(metadata), &path)
+                .map_err(|error| save_error(&path, error))?;
         }
         if let Some(index) = &self.layout.index {
             let path = folder.join("model.safetensors.index.json");
             let text = format!("{index:#}\n");
-            std::fs::write(&path, text).map_err(|source| WeightsError::Io { path: path.display().to_string(), source })?;
+            std::fs::write(&path, text).map_err(|source| WeightsError::Io {
+                path: path.display().to_string(),
+                source,
+            })?;
         }
         Ok(())
     }
@@ -276,7 +374,10 @@ fn save_error(path: &Path, error: safetensors::SafeTensorError) -> WeightsError 
         safetensors::SafeTensorError::IoError(source) => source,
         other => std::io::Error::other(other.to_string()),
     };
-    WeightsError::Io { path: path.display().to_string(), source }
+    WeightsError::Io {
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 /// The files that hold the weights: the index's, or `model.safetensors`.
@@ -284,35 +385,73 @@ fn shard_files(folder: &Path) -> Result<(Vec<String>, Option<Value>), WeightsErr
     let index_path: PathBuf = folder.join("model.safetensors.index.json");
     if !index_path.is_file() {
         if !folder.join("model.safetensors").is_file() {
-            return Err(WeightsError::NoFile { folder: folder.display().to_string() });
+            return Err(WeightsError::NoFile {
+                folder: folder.display().to_string(),
+            });
         }
         return Ok((vec!["model.safetensors".to_owned()], None));
     }
     let path = index_path.display().to_string();
-    let text = std::fs::read_to_string(&index_path).map_err(|source| WeightsError::Io { path: path.clone(), source })?;
-    let broken = |problem: String| WeightsError::Broken { path: path.clone(), problem, bytes: text.len() as u64 };
+    let text = std::fs::read_to_string(&index_path).map_err(|source| WeightsError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    let broken = |problem: String| WeightsError::Broken {
+        path: path.clone(),
+        problem,
+        bytes: text.len() as u64,
+    };
     let index: Value = serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;
-    let map = index.get("weight_map").and_then(Value::as_object).ok_or_else(|| broken("`weight_map` is absent".to_owned()))?;
-    let mut files: Vec<String> = map.values().filter_map(Value::as_str).map(str::to_owned).collect();
+    let map = index
+        .get("weight_map")
+        .and_then(Value::as_object)
+        .ok_or_else(|| broken("`weight_map` is absent".to_owned()))?;
+    let mut files: Vec<String> = map
+        .values()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
     files.sort();
     files.dedup();
     Ok((files, Some(index)))
 }
 
 /// Decodes little-endian f32, f16 or bf16 and refuses values that are not finite.
-fn to_f32(view: &safetensors::tensor::TensorView<'_>, path: &str, name: &str) -> Result<Vec<f32>, WeightsError> {
+fn to_f32(
+    view: &safetensors::tensor::TensorView<'_>,
+    path: &str,
+    name: &str,
+) -> Result<Vec<f32>, WeightsError> {
     let data = view.data();
     let values: Vec<f32> = match view.dtype() {
-        Dtype::F32 => data.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect(),
-        Dtype::F16 => data.chunks_exact(2).map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()).collect(),
-        Dtype::BF16 => data.chunks_exact(2).map(|bytes| bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32()).collect(),
+        Dtype::F32 => data
+            .chunks_exact(4)
+            .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+            .collect(),
+        Dtype::F16 => data
+            .chunks_exact(2)
+            .map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32())
+            .collect(),
+        Dtype::BF16 => data
+            .chunks_exact(2)
+            .map(|bytes| bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32())
+            .collect(),
         other => {
-            return Err(WeightsError::Format { path: path.to_owned(), name: name.to_owned(), found: format!("{other:?}") });
+            return Err(WeightsError::Format {
+                path: path.to_owned(),
+                name: name.to_owned(),
+                found: format!("{other:?}"),
+            });
         }
     };
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(values),
-        Some(index) => Err(WeightsError::NotFinite { path: path.to_owned(), name: name.to_owned(), found: values[index], index }),
+        Some(index) => Err(WeightsError::NotFinite {
+            path: path.to_owned(),
+            name: name.to_owned(),
+            found: values[index],
+            index,
+        }),
     }
 }
 
@@ -334,9 +473,18 @@ impl View for StoredView<'_> {
     fn data(&self) -> std::borrow::Cow<'_, [u8]> {
         let values = host_values(&self.parameter.value);
         let bytes: Vec<u8> = match self.dtype {
-            Dtype::F16 => values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
-            Dtype::BF16 => values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),
-            _ => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Dtype::F16 => values
+                .iter()
+                .flat_map(|value| f16::from_f32(*value).to_le_bytes())
+                .collect(),
+            Dtype::BF16 => values
+                .iter()
+                .flat_map(|value| bf16::from_f32(*value).to_le_bytes())
+                .collect(),
+            _ => values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
         };
         bytes.into()
     }
@@ -353,5 +501,9 @@ impl View for StoredView<'_> {
 /// If the device fails: nothing can be computed or saved from then on.
 #[must_use]
 pub fn host_values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
-    tensor.clone().without_autodiff().try_into_vec_as::<f32>().expect("the device answers")
+    tensor
+        .clone()
+        .without_autodiff()
+        .try_into_vec_as::<f32>()
+        .expect("the device answers")
 }

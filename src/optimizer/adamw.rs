@@ -44,7 +44,11 @@ impl AdamW {
     /// A fresh optimizer.
     #[must_use]
     pub const fn new(options: AdamWOptions) -> Self {
-        Self { options, step: 0, moments: BTreeMap::new() }
+        Self {
+            options,
+            step: 0,
+            moments: BTreeMap::new(),
+        }
     }
 
     /// Updates taken so far.
@@ -56,44 +60,74 @@ impl AdamW {
     /// One update of every parameter that has a gradient.
     pub fn step(&mut self, weights: &mut Weights, gradients: Gradients, learning_rate: f64) {
         self.step += 1;
-        let AdamWOptions { beta1, beta2, epsilon, weight_decay, decay_everything } = self.options;
+        let AdamWOptions {
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+            decay_everything,
+        } = self.options;
         let exponent = i32::try_from(self.step).unwrap_or(i32::MAX);
         let rate = learning_rate / (1.0 - beta1.powi(exponent));
         let root_correction = (1.0 - beta2.powi(exponent)).sqrt();
         for (name, gradient) in gradients.iter() {
-            let Some(parameter) = weights.get(name) else { continue };
+            let Some(parameter) = weights.get(name) else {
+                continue;
+            };
             let moments = self.moments.remove(name).unwrap_or_else(|| Moments {
                 mean: gradient.zeros_like(),
                 mean_square: gradient.zeros_like(),
             });
             let mean = moments.mean.mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
             let square = gradient.clone() * gradient.clone();
-            let mean_square = moments.mean_square.mul_scalar(beta2) + square.mul_scalar(1.0 - beta2);
-            let denominator = mean_square.clone().sqrt().div_scalar(root_correction).add_scalar(epsilon);
-            let decay = if decay_everything || decays(name) { 1.0 - learning_rate * weight_decay } else { 1.0 };
-            let value = parameter.value.clone().mul_scalar(decay) - (mean.clone() / denominator).mul_scalar(rate);
+            let mean_square =
+                moments.mean_square.mul_scalar(beta2) + square.mul_scalar(1.0 - beta2);
+            let denominator = mean_square
+                .clone()
+                .sqrt()
+                .div_scalar(root_correction)
+                .add_scalar(epsilon);
+            let decay = if decay_everything || decays(name) {
+                1.0 - learning_rate * weight_decay
+            } else {
+                1.0
+            };
+            let value = parameter.value.clone().mul_scalar(decay)
+                - (mean.clone() / denominator).mul_scalar(rate);
             weights.replace(name, value);
-            self.moments.insert(name.clone(), Moments { mean, mean_square });
+            self.moments
+                .insert(name.clone(), Moments { mean, mean_square });
         }
     }
 
     /// The state as named flat tensors: `exp_avg.<parameter>` and `exp_avg_sq.<parameter>` (torch's words).
     pub fn state(&self) -> impl Iterator<Item = (String, &Tensor<1>)> {
         self.moments.iter().flat_map(|(name, moments)| {
-            [(format!("exp_avg.{name}"), &moments.mean), (format!("exp_avg_sq.{name}"), &moments.mean_square)]
+            [
+                (format!("exp_avg.{name}"), &moments.mean),
+                (format!("exp_avg_sq.{name}"), &moments.mean_square),
+            ]
         })
     }
 
     /// Takes up a saved state.
     pub fn restore(&mut self, step: u64, state: BTreeMap<String, Vec<f32>>, device: &Device) {
         self.step = step;
-        let tensor = |values: &Vec<f32>| Tensor::<1>::from_data(TensorData::new(values.clone(), [values.len()]), device);
+        let tensor = |values: &Vec<f32>| {
+            Tensor::<1>::from_data(TensorData::new(values.clone(), [values.len()]), device)
+        };
         self.moments = state
             .iter()
             .filter_map(|(key, mean)| {
                 let name = key.strip_prefix("exp_avg.")?;
                 let mean_square = state.get(&format!("exp_avg_sq.{name}"))?;
-                Some((name.to_owned(), Moments { mean: tensor(mean), mean_square: tensor(mean_square) }))
+                Some((
+                    name.to_owned(),
+                    Moments {
+                        mean: tensor(mean),
+                        mean_square: tensor(mean_square),
+                    },
+                ))
             })
             .collect();
     }
@@ -101,16 +135,25 @@ impl AdamW {
 
 /// Whether transformers' Trainer would decay a parameter of this name: not biases, not norms.
 fn decays(name: &str) -> bool {
-    let is_layer_norm = name.contains(".norm1.") || name.contains(".norm2.") || name.contains(".ln_q.");
-    !(name.ends_with(".bias") || name.contains("layernorm") || name.ends_with("norm.weight") || is_layer_norm)
+    let is_layer_norm =
+        name.contains(".norm1.") || name.contains(".norm2.") || name.contains(".ln_q.");
+    !(name.ends_with(".bias")
+        || name.contains("layernorm")
+        || name.ends_with("norm.weight")
+        || is_layer_norm)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const TORCH: AdamWOptions =
-        AdamWOptions { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, decay_everything: true };
+    const TORCH: AdamWOptions = AdamWOptions {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: 0.01,
+        decay_everything: true,
+    };
 
     /// Two steps on one value, worked out by hand from the formula.
     #[test]
@@ -126,15 +169,27 @@ mod tests {
         }
         // Step 1: 1·0.999 − 0.1·0.5/0.5 = 0.899. Step 2: m = 0.9·0.05 − 0.025 = 0.02, v = 0.999·0.00025 + 0.0000625
         // = 0.00031225; 0.899·0.999 − 0.1/0.19·0.02/(sqrt(0.00031225)/sqrt(0.001999)) = 0.898101 − 0.026634 = 0.871467.
-        let value: f32 = weights.get("w").expect("inserted").value.clone().into_scalar();
+        let value: f32 = weights
+            .get("w")
+            .expect("inserted")
+            .value
+            .clone()
+            .into_scalar();
         assert!((value - 0.871_467).abs() < 2e-6, "found {value}");
     }
 
     #[test]
     fn biases_and_norms_do_not_decay() {
-        for name in ["visual.blocks.0.norm1.weight", "model.norm.weight", "model.layers.0.self_attn.q_proj.bias"] {
+        for name in [
+            "visual.blocks.0.norm1.weight",
+            "model.norm.weight",
+            "model.layers.0.self_attn.q_proj.bias",
+        ] {
             assert!(!decays(name), "{name}");
         }
-        assert!(decays("model.layers.0.mlp.up_proj.weight"), "a matrix decays");
+        assert!(
+            decays("model.layers.0.mlp.up_proj.weight"),
+            "a matrix decays"
+        );
     }
 }

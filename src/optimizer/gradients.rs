@@ -54,11 +54,30 @@ impl Gradients {
         if self.tensors.is_empty() {
             return GradientNorm::Finite(0.0);
         }
-        let squares = self.tensors.values().map(|gradient| (gradient.clone() * gradient.clone()).sum()).collect();
-        let squares = Tensor::<1>::cat(squares, 0).try_into_vec_as::<f32>().expect("the device answers");
-        match self.tensors.keys().zip(&squares).find(|(_, square)| !square.is_finite()) {
-            Some((tensor, _)) => GradientNorm::NotFinite { tensor: tensor.clone() },
-            None => GradientNorm::Finite(squares.iter().map(|square| f64::from(*square)).sum::<f64>().sqrt()),
+        let squares = self
+            .tensors
+            .values()
+            .map(|gradient| (gradient.clone() * gradient.clone()).sum())
+            .collect();
+        let squares = Tensor::<1>::cat(squares, 0)
+            .try_into_vec_as::<f32>()
+            .expect("the device answers");
+        match self
+            .tensors
+            .keys()
+            .zip(&squares)
+            .find(|(_, square)| !square.is_finite())
+        {
+            Some((tensor, _)) => GradientNorm::NotFinite {
+                tensor: tensor.clone(),
+            },
+            None => GradientNorm::Finite(
+                squares
+                    .iter()
+                    .map(|square| f64::from(*square))
+                    .sum::<f64>()
+                    .sqrt(),
+            ),
         }
     }
 
@@ -89,9 +108,15 @@ mod tests {
     #[test]
     fn the_norm_is_global_and_clipping_keeps_the_direction() {
         let mut all = gradients(&[("a", [3.0, 0.0]), ("b", [0.0, 4.0])]);
-        assert_eq!(all.norm(), GradientNorm::Finite(5.0), "3-4-5 over two tensors");
+        assert_eq!(
+            all.norm(),
+            GradientNorm::Finite(5.0),
+            "3-4-5 over two tensors"
+        );
         all.clip(5.0, 1.0);
-        let GradientNorm::Finite(norm) = all.norm() else { panic!("finite") };
+        let GradientNorm::Finite(norm) = all.norm() else {
+            panic!("finite")
+        };
         assert!((norm - 1.0).abs() < 1e-5, "clipped to 1, found {norm}");
         let before = all.clone();
         all.clip(norm, 2.0);
@@ -101,7 +126,13 @@ mod tests {
     #[test]
     fn a_tensor_with_nan_is_named() {
         let all = gradients(&[("a", [1.0, 1.0]), ("b", [f32::NAN, 0.0])]);
-        assert_eq!(all.norm(), GradientNorm::NotFinite { tensor: "b".to_owned() }, "b holds the NaN");
+        assert_eq!(
+            all.norm(),
+            GradientNorm::NotFinite {
+                tensor: "b".to_owned()
+            },
+            "b holds the NaN"
+        );
     }
 
     #[test]

@@ -48,13 +48,24 @@ mod tests {
     use super::*;
 
     fn at(kind: ScheduleKind, warmup_steps: u64, step: u64) -> f64 {
-        Schedule { kind, learning_rate: 1.0, warmup_steps, total_steps: 10 }.at(step)
+        Schedule {
+            kind,
+            learning_rate: 1.0,
+            warmup_steps,
+            total_steps: 10,
+        }
+        .at(step)
     }
 
     /// Worked out by hand from transformers' lambdas.
     #[test]
     fn curves_match_hand_numbers() {
-        let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-12, "{found} is not {expected}");
+        let close = |found: f64, expected: f64| {
+            assert!(
+                (found - expected).abs() < 1e-12,
+                "{found} is not {expected}"
+            )
+        };
         close(at(ScheduleKind::Linear, 0, 0), 1.0);
         close(at(ScheduleKind::Linear, 0, 4), 0.6);
         close(at(ScheduleKind::Linear, 2, 0), 0.0);

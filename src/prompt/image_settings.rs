@@ -18,7 +18,7 @@ const RESTORE: &str = "restore the file from the model's original folder";
 /// Pillow's number for bicubic.
 const BICUBIC: u64 = 3;
 const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// How pictures become patches.
 #[derive(Debug, Clone, PartialEq)]

@@ -28,18 +28,30 @@ impl LocalTeacher {
         encoder: PromptEncoder,
         parameters: SamplingParameters,
     ) -> Self {
-        Self { name: name.to_owned(), num_actions, model, encoder, parameters }
+        Self {
+            name: name.to_owned(),
+            num_actions,
+            model,
+            encoder,
+            parameters,
+        }
     }
 
     fn fault(&self, source: impl std::error::Error + Send + Sync + 'static) -> TeacherError {
-        TeacherError::Other { name: self.name.clone(), error: Box::new(source) }
+        TeacherError::Other {
+            name: self.name.clone(),
+            error: Box::new(source),
+        }
     }
 
     fn answer(&self, sampled: Sampled) -> TeacherAnswer {
         TeacherAnswer {
             text: self.encoder.decode(&sampled.token_ids, true),
             finish_reason: sampled.finish,
-            token_logprobs: Some(TokenLogprobs { token_ids: sampled.token_ids, logprobs: sampled.logprobs }),
+            token_logprobs: Some(TokenLogprobs {
+                token_ids: sampled.token_ids,
+                logprobs: sampled.logprobs,
+            }),
         }
     }
 }
@@ -58,15 +70,32 @@ impl Teacher for LocalTeacher {
         requests: &[TeacherRequest<'_>],
         seed: u64,
     ) -> Result<Vec<Vec<TeacherAnswer>>, TeacherError> {
-        let count = requests.iter().map(|request| request.num_actions).max().unwrap_or(0);
-        let encode = |request: &TeacherRequest<'_>| self.encoder.encode(request.example).map(Arc::new);
-        let prompts: Vec<_> =
-            requests.iter().map(encode).collect::<Result<_, _>>().map_err(|error| self.fault(error))?;
-        let parameters = SamplingParameters { seed, ..self.parameters.clone() };
-        let groups =
-            self.model.generate(&prompts, count, &parameters).map_err(|error| self.fault(error))?;
+        let count = requests
+            .iter()
+            .map(|request| request.num_actions)
+            .max()
+            .unwrap_or(0);
+        let encode =
+            |request: &TeacherRequest<'_>| self.encoder.encode(request.example).map(Arc::new);
+        let prompts: Vec<_> = requests
+            .iter()
+            .map(encode)
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.fault(error))?;
+        let parameters = SamplingParameters {
+            seed,
+            ..self.parameters.clone()
+        };
+        let groups = self
+            .model
+            .generate(&prompts, count, &parameters)
+            .map_err(|error| self.fault(error))?;
         let answers = groups.into_iter().zip(requests).map(|(group, request)| {
-            group.into_iter().take(request.num_actions).map(|sampled| self.answer(sampled)).collect()
+            group
+                .into_iter()
+                .take(request.num_actions)
+                .map(|sampled| self.answer(sampled))
+                .collect()
         });
         Ok(answers.collect())
     }

@@ -109,7 +109,9 @@ impl RecordedTeacher {
     /// # Errors
     /// [`TeacherError::MissingId`] names the first example without one.
     pub fn check(&self, examples: &[Arc<Example>]) -> Result<(), TeacherError> {
-        examples.iter().try_for_each(|example| self.of(&example.id).map(|_| ()))
+        examples
+            .iter()
+            .try_for_each(|example| self.of(&example.id).map(|_| ()))
     }
 
     fn of(&self, id: &str) -> Result<&[TeacherAnswer], TeacherError> {

@@ -3,3 +3,14 @@
 
 mod devices;
 mod token_logprob;
+
+#[test]
+fn the_devices_under_test_run_wgsl() {
+    for device in devices::devices() {
+        assert_eq!(vision_ekipl::kernels::check_device(&device), Ok(()));
+        assert_eq!(
+            vision_ekipl::kernels::check_device(&device.autodiff()),
+            Ok(())
+        );
+    }
+}

@@ -1,6 +1,6 @@
 //! `token_logprob` and `logits_logprob`: values.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use vision_ekipl::kernels::{
     SUPPRESSED_LOGPROB, TokenLogprob, TokenLogprobOptions, logits_logprob, token_logprob,
 };
@@ -285,4 +285,30 @@ fn strided_inputs_and_no_rows() {
         let nothing = logits_logprob(rows, tokens(&targets, &device).slice([0..0]), &options);
         assert_eq!(nothing.logprobs.dims(), [0]);
     }
+}
+
+#[test]
+fn half_precision_inputs_are_computed_in_single_precision() {
+    let logits = uniform(9, 3 * 50, -3.0, 3.0);
+    let targets = [0, 49, 20];
+    let device = Device::flex();
+    let half = matrix(&logits, [3, 50], &device).cast(FloatDType::F16);
+    let rounded: Vec<f64> = values(half.clone().cast(FloatDType::F32))
+        .into_iter()
+        .map(f64::from)
+        .collect();
+    let expected = reference(&rounded, &targets, None, 1.0);
+    let options = options(None, 1.0, &device);
+    assert_matches(
+        "f16",
+        logits_logprob(half.clone(), tokens(&targets, &device), &options),
+        &expected,
+    );
+
+    let leaf = half.autodiff().require_grad();
+    let found = logits_logprob(leaf.clone(), tokens(&targets, &device), &options);
+    let gradient = leaf
+        .grad(&found.logprobs.sum().backward())
+        .expect("the leaf is tracked");
+    assert_eq!(gradient.dtype(), DType::F16);
 }

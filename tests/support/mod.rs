@@ -11,7 +11,9 @@ use vision_ekipl::record::{ImagePatches, Prompt};
 
 /// `tests/golden/public/<name>`.
 pub fn golden_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/public").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/public")
+        .join(name)
 }
 
 /// A golden safetensors file, read whole.
@@ -38,7 +40,9 @@ impl Golden {
             };
             (name, (view.shape().to_vec(), values))
         });
-        Self { tensors: tensors.collect() }
+        Self {
+            tensors: tensors.collect(),
+        }
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -46,11 +50,19 @@ impl Golden {
     }
 
     pub fn shape(&self, name: &str) -> &[usize] {
-        &self.tensors.get(name).unwrap_or_else(|| panic!("no golden tensor {name}")).0
+        &self
+            .tensors
+            .get(name)
+            .unwrap_or_else(|| panic!("no golden tensor {name}"))
+            .0
     }
 
     pub fn f64(&self, name: &str) -> &[f64] {
-        &self.tensors.get(name).unwrap_or_else(|| panic!("no golden tensor {name}")).1
+        &self
+            .tensors
+            .get(name)
+            .unwrap_or_else(|| panic!("no golden tensor {name}"))
+            .1
     }
 
     pub fn f32(&self, name: &str) -> Vec<f32> {
@@ -70,7 +82,9 @@ impl Golden {
         let input_ids = self.ids(&format!("{id}.input_ids"));
         let tokens = input_ids.len();
         let axes = self.ids(&format!("{id}.position_ids"));
-        let positions = (0..tokens).map(|token| [axes[token], axes[tokens + token], axes[2 * tokens + token]]).collect();
+        let positions = (0..tokens)
+            .map(|token| [axes[token], axes[tokens + token], axes[2 * tokens + token]])
+            .collect();
         let mut images = Vec::new();
         if self.has(&format!("{id}.image_grid_thw")) {
             let grids = self.ids(&format!("{id}.image_grid_thw"));
@@ -80,25 +94,42 @@ impl Golden {
                 let grid = [grid[0] as usize, grid[1] as usize, grid[2] as usize];
                 let (picture, tail) = rest.split_at(grid.iter().product::<usize>() * 1176);
                 rest = tail;
-                images.push(Arc::new(ImagePatches { grid, pixel_values: picture.to_vec() }));
+                images.push(Arc::new(ImagePatches {
+                    grid,
+                    pixel_values: picture.to_vec(),
+                }));
             }
         }
         let rope_delta = self.f64(&format!("{id}.rope_delta"))[0] as i64;
-        Arc::new(Prompt { id: id.to_owned(), rendered: String::new(), input_ids, positions, rope_delta, images })
+        Arc::new(Prompt {
+            id: id.to_owned(),
+            rendered: String::new(),
+            input_ids,
+            positions,
+            rope_delta,
+            images,
+        })
     }
 }
 
 /// Largest absolute difference.
 pub fn worst(found: &[f32], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len(), "as many values");
-    found.iter().zip(expected).map(|(found, expected)| (f64::from(*found) - expected).abs()).fold(0.0, f64::max)
+    found
+        .iter()
+        .zip(expected)
+        .map(|(found, expected)| (f64::from(*found) - expected).abs())
+        .fold(0.0, f64::max)
 }
 
 /// Panics with a name and both numbers if the largest difference is above the tolerance or not a number.
 pub fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
     let worst = worst(found, expected);
     println!("{what}: largest difference {worst:.2e} (at most {tolerance:.0e})");
-    assert!(worst <= tolerance, "{what}: largest difference {worst:e}, at most {tolerance:e} is right");
+    assert!(
+        worst <= tolerance,
+        "{what}: largest difference {worst:e}, at most {tolerance:e} is right"
+    );
 }
 
 /// The CPU device, and the GPU (software or not) if there is an adapter; says so if there is none.

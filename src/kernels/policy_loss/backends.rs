@@ -34,7 +34,12 @@ impl PolicyLossOps for Flex {
         settings: Settings,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let [rows, tokens] = logprobs.shape().dims();
-        let result = twin::compute(&floats(&logprobs), &floats(&streams), [rows, tokens], &settings);
+        let result = twin::compute(
+            &floats(&logprobs),
+            &floats(&streams),
+            [rows, tokens],
+            &settings,
+        );
         (
             from_floats(vec![result.loss], [1]),
             from_floats(result.terms, [TERMS, rows, tokens]),
@@ -67,9 +72,16 @@ impl<B: PolicyLossOps, C: CheckpointStrategy> PolicyLossOps for Autodiff<B, C> {
         settings: Settings,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let node = logprobs.node();
-        let (loss, terms, gradient) =
-            B::policy_loss(logprobs.into_primitive(), streams.into_primitive(), settings);
-        let loss = match PolicyLossStep.prepare::<C>([node]).compute_bound().stateful() {
+        let (loss, terms, gradient) = B::policy_loss(
+            logprobs.into_primitive(),
+            streams.into_primitive(),
+            settings,
+        );
+        let loss = match PolicyLossStep
+            .prepare::<C>([node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish(gradient.clone(), loss),
             OpsKind::UnTracked(prep) => prep.finish(loss),
         };

@@ -43,12 +43,30 @@ impl PolicyLossMetrics {
 /// # Panics
 /// If the slices do not have these shapes.
 #[must_use]
-pub fn policy_loss_metrics(terms: &[f32], mask: &[f32], tokens: usize, sequence_level: bool) -> PolicyLossMetrics {
-    assert_eq!(terms.len(), TERMS * mask.len(), "terms must be [5, R, T] for a mask of {} elements", mask.len());
+pub fn policy_loss_metrics(
+    terms: &[f32],
+    mask: &[f32],
+    tokens: usize,
+    sequence_level: bool,
+) -> PolicyLossMetrics {
+    assert_eq!(
+        terms.len(),
+        TERMS * mask.len(),
+        "terms must be [5, R, T] for a mask of {} elements",
+        mask.len()
+    );
     let plane = |index: usize| &terms[index * mask.len()..(index + 1) * mask.len()];
     let (low, high) = (plane(3), plane(4));
-    let region: Vec<f32> = low.iter().zip(high).map(|(low, high)| low.max(*high)).collect();
-    let rows = if sequence_level { Level::Row } else { Level::Token };
+    let region: Vec<f32> = low
+        .iter()
+        .zip(high)
+        .map(|(low, high)| low.max(*high))
+        .collect();
+    let rows = if sequence_level {
+        Level::Row
+    } else {
+        Level::Token
+    };
     let low = Shares::new(low, mask, tokens, rows);
     let high = Shares::new(high, mask, tokens, rows);
     PolicyLossMetrics {
@@ -83,11 +101,23 @@ impl Shares {
             .map(|(values, mask)| match level {
                 Level::Token => sum_and_count(values, mask),
                 // The flag is the same at every token of the row.
-                Level::Row => (mask.iter().zip(values).find(|(mask, _)| **mask != 0.0).map_or(0.0, |(_, value)| f64::from(*value)), 1.0),
+                Level::Row => (
+                    mask.iter()
+                        .zip(values)
+                        .find(|(mask, _)| **mask != 0.0)
+                        .map_or(0.0, |(_, value)| f64::from(*value)),
+                    1.0,
+                ),
             })
             .collect();
-        let (sum, count) = rows.iter().fold((0.0, 0.0), |(sum, count), row| (sum + row.0, count + row.1));
-        let shares = || rows.iter().filter(|row| row.1 > 0.0).map(|row| row.0 / row.1);
+        let (sum, count) = rows
+            .iter()
+            .fold((0.0, 0.0), |(sum, count), row| (sum + row.0, count + row.1));
+        let shares = || {
+            rows.iter()
+                .filter(|row| row.1 > 0.0)
+                .map(|row| row.0 / row.1)
+        };
         let finite = |value: f64| if value.is_finite() { value } else { 0.0 };
         Self {
             mean: sum / f64::max(count, 1.0),
@@ -98,9 +128,16 @@ impl Shares {
 }
 
 fn sum_and_count(values: &[f32], mask: &[f32]) -> (f64, f64) {
-    values.iter().zip(mask).filter(|(_, mask)| **mask != 0.0).fold((0.0, 0.0), |(sum, count), (value, mask)| {
-        (sum + f64::from(*value) * f64::from(*mask), count + f64::from(*mask))
-    })
+    values
+        .iter()
+        .zip(mask)
+        .filter(|(_, mask)| **mask != 0.0)
+        .fold((0.0, 0.0), |(sum, count), (value, mask)| {
+            (
+                sum + f64::from(*value) * f64::from(*mask),
+                count + f64::from(*mask),
+            )
+        })
 }
 
 #[cfg(test)]
@@ -126,7 +163,10 @@ mod tests {
         assert!((metrics.clip_low_mean - 0.2).abs() < 1e-9, "{metrics:?}");
         assert!((metrics.clip_high_mean - 0.4).abs() < 1e-9, "{metrics:?}");
         assert!((metrics.clip_region_mean - 0.6).abs() < 1e-9, "{metrics:?}");
-        assert_eq!((metrics.clip_low_min, metrics.clip_high_max), (0.0, 2.0 / 3.0));
+        assert_eq!(
+            (metrics.clip_low_min, metrics.clip_high_max),
+            (0.0, 2.0 / 3.0)
+        );
         assert!((metrics.kl - 0.24).abs() < 1e-6, "{metrics:?}");
     }
 
@@ -134,7 +174,14 @@ mod tests {
     fn sequence_level_counts_rows() {
         let (terms, mask) = terms();
         let metrics = policy_loss_metrics(&terms, &mask, 3, true);
-        assert_eq!((metrics.clip_low_mean, metrics.clip_high_mean, metrics.clip_region_mean), (0.5, 0.5, 1.0));
+        assert_eq!(
+            (
+                metrics.clip_low_mean,
+                metrics.clip_high_mean,
+                metrics.clip_region_mean
+            ),
+            (0.5, 0.5, 1.0)
+        );
         assert_eq!((metrics.clip_low_min, metrics.clip_high_max), (0.0, 1.0));
     }
 
@@ -142,8 +189,14 @@ mod tests {
     fn rows_without_tokens_have_no_share() {
         let (terms, _) = terms();
         let metrics = policy_loss_metrics(&terms, &[0.0, 0.0, 0.0, 1.0, 1.0, 1.0], 3, false);
-        assert!((metrics.clip_high_max - 2.0 / 3.0).abs() < 1e-9, "{metrics:?}");
+        assert!(
+            (metrics.clip_high_max - 2.0 / 3.0).abs() < 1e-9,
+            "{metrics:?}"
+        );
         let nothing = policy_loss_metrics(&terms, &[0.0; 6], 3, false);
-        assert!(nothing.named().iter().all(|(_, value)| *value == 0.0), "{nothing:?}");
+        assert!(
+            nothing.named().iter().all(|(_, value)| *value == 0.0),
+            "{nothing:?}"
+        );
     }
 }

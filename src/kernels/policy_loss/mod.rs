@@ -84,15 +84,27 @@ pub fn policy_loss(input: PolicyLossInput, options: &PolicyLossOptions) -> Polic
         "policy_loss: beta is {}, which needs reference log-probabilities",
         options.beta
     );
-    let settings = Settings { options: options.clone(), has_reference: input.reference_logprobs.is_some() };
+    let settings = Settings {
+        options: options.clone(),
+        has_reference: input.reference_logprobs.is_some(),
+    };
     let logprobs = input.logprobs.clone();
     let [rows, tokens] = logprobs.dims();
     if rows * tokens == 0 {
-        return PolicyLoss { loss: logprobs.sum(), terms: Tensor::zeros([TERMS, rows, tokens], &input.mask.device()) };
+        return PolicyLoss {
+            loss: logprobs.sum(),
+            terms: Tensor::zeros([TERMS, rows, tokens], &input.mask.device()),
+        };
     }
-    let (loss, terms, _) =
-        Dispatch::policy_loss(logprobs.into_dispatch(), pack(input).into_dispatch(), settings);
-    PolicyLoss { loss: Tensor::from_dispatch(loss), terms: Tensor::from_dispatch(terms) }
+    let (loss, terms, _) = Dispatch::policy_loss(
+        logprobs.into_dispatch(),
+        pack(input).into_dispatch(),
+        settings,
+    );
+    PolicyLoss {
+        loss: Tensor::from_dispatch(loss),
+        terms: Tensor::from_dispatch(terms),
+    }
 }
 
 fn check_shapes(input: &PolicyLossInput) {
@@ -102,7 +114,10 @@ fn check_shapes(input: &PolicyLossInput) {
         .tensor("advantages", "RT", &input.advantages.dims())
         .tensor("mask", "RT", &input.mask.dims())
         .tensor("weights", "RT", &input.weights.dims());
-    for (name, tensor) in [("reference_logprobs", &input.reference_logprobs), ("kl_weights", &input.kl_weights)] {
+    for (name, tensor) in [
+        ("reference_logprobs", &input.reference_logprobs),
+        ("kl_weights", &input.kl_weights),
+    ] {
         if let Some(tensor) = tensor {
             check = check.tensor(name, "RT", &tensor.dims());
         }
@@ -113,10 +128,20 @@ fn check_shapes(input: &PolicyLossInput) {
 fn pack(input: PolicyLossInput) -> Tensor<3> {
     let shape = input.mask.dims();
     let device = input.mask.device();
-    let reference = input.reference_logprobs.unwrap_or_else(|| Tensor::zeros(shape, &device));
-    let kl_weights = input.kl_weights.unwrap_or_else(|| Tensor::ones(shape, &device));
-    let streams: [Tensor<2>; STREAMS] =
-        [input.old_logprobs, reference, input.advantages, input.mask, input.weights, kl_weights];
+    let reference = input
+        .reference_logprobs
+        .unwrap_or_else(|| Tensor::zeros(shape, &device));
+    let kl_weights = input
+        .kl_weights
+        .unwrap_or_else(|| Tensor::ones(shape, &device));
+    let streams: [Tensor<2>; STREAMS] = [
+        input.old_logprobs,
+        reference,
+        input.advantages,
+        input.mask,
+        input.weights,
+        kl_weights,
+    ];
     Tensor::stack(streams.map(Tensor::detach).to_vec(), 0)
 }
 

@@ -13,24 +13,46 @@ pub(super) struct HostLoss {
 }
 
 /// The CPU twin, parallel over rows; shapes as in [`PolicyLossOps::policy_loss`].
-pub(super) fn compute(logprobs: &[f32], streams: &[f32], [rows, tokens]: [usize; 2], settings: &Settings) -> HostLoss {
+pub(super) fn compute(
+    logprobs: &[f32],
+    streams: &[f32],
+    [rows, tokens]: [usize; 2],
+    settings: &Settings,
+) -> HostLoss {
     let plane = rows * tokens;
     let mut terms = vec![0.0; TERMS * plane];
     let mut gradient = vec![0.0; plane];
-    let mut planes = terms.chunks_mut(plane).map(|plane| plane.par_chunks_mut(tokens));
+    let mut planes = terms
+        .chunks_mut(plane)
+        .map(|plane| plane.par_chunks_mut(tokens));
     let mut next = || planes.next().expect("there are five planes");
-    let outputs = (next(), next(), next(), next(), next(), gradient.par_chunks_mut(tokens));
+    let outputs = (
+        next(),
+        next(),
+        next(),
+        next(),
+        next(),
+        gradient.par_chunks_mut(tokens),
+    );
     let row_losses: Vec<f64> = outputs
         .into_par_iter()
         .enumerate()
         .map(|(row, (losses, ratios, k3, low, high, gradient))| {
             let range = row * tokens..(row + 1) * tokens;
             let stream = |index: usize| &streams[index * plane..][range.clone()];
-            let row = Row { logprobs: &logprobs[range.clone()], streams: std::array::from_fn(stream), settings };
+            let row = Row {
+                logprobs: &logprobs[range.clone()],
+                streams: std::array::from_fn(stream),
+                settings,
+            };
             row.compute([losses, ratios, k3, low, high], gradient)
         })
         .collect();
-    HostLoss { loss: row_losses.iter().sum::<f64>() as f32, terms, gradient }
+    HostLoss {
+        loss: row_losses.iter().sum::<f64>() as f32,
+        terms,
+        gradient,
+    }
 }
 
 /// One row of the twin; streams in the order of [`pack`].
@@ -52,15 +74,28 @@ struct Term {
 
 impl Row<'_> {
     /// Fills the row of every term and of the gradient; the result is the row's loss.
-    fn compute(&self, [losses, ratios, k3, low, high]: [&mut [f32]; TERMS], gradient: &mut [f32]) -> f64 {
+    fn compute(
+        &self,
+        [losses, ratios, k3, low, high]: [&mut [f32]; TERMS],
+        gradient: &mut [f32],
+    ) -> f64 {
         let sequence = self.settings.options.sequence_level;
         let [.., mask, weights, _] = self.streams;
         let counted: f32 = mask.iter().sum();
-        let row_log_ratio = if sequence { self.mean_log_ratio(counted) } else { 0.0 };
+        let row_log_ratio = if sequence {
+            self.mean_log_ratio(counted)
+        } else {
+            0.0
+        };
         let (mut loss, mut row_slope) = (0.0, 0.0);
         for token in (0..mask.len()).filter(|&token| mask[token] != 0.0) {
-            let log_ratio = if sequence { row_log_ratio } else { self.log_ratio(token) };
-            let broken = self.is_broken(token) || !log_ratio.is_finite() || log_ratio > LARGEST_LOG_RATIO;
+            let log_ratio = if sequence {
+                row_log_ratio
+            } else {
+                self.log_ratio(token)
+            };
+            let broken =
+                self.is_broken(token) || !log_ratio.is_finite() || log_ratio > LARGEST_LOG_RATIO;
             let ratio = if broken { f32::NAN } else { log_ratio.exp() };
             let term = self.term(token, ratio);
             let weight = weights[token] * mask[token];
@@ -91,14 +126,26 @@ impl Row<'_> {
     fn mean_log_ratio(&self, counted: f32) -> f32 {
         let mask = self.streams[3];
         let tokens = (0..mask.len()).filter(|&token| mask[token] != 0.0);
-        let sum: f64 = tokens.map(|token| f64::from(mask[token]) * f64::from(self.log_ratio(token))).sum();
+        let sum: f64 = tokens
+            .map(|token| f64::from(mask[token]) * f64::from(self.log_ratio(token)))
+            .sum();
         (sum / f64::from(counted.max(1.0))) as f32
     }
 
     fn is_broken(&self, token: usize) -> bool {
         let [old, reference, advantages, _, weights, _] = self.streams;
-        let reference = if self.settings.has_reference { reference[token] } else { 0.0 };
-        let used = [self.logprobs[token], old[token], reference, advantages[token], weights[token]];
+        let reference = if self.settings.has_reference {
+            reference[token]
+        } else {
+            0.0
+        };
+        let used = [
+            self.logprobs[token],
+            old[token],
+            reference,
+            advantages[token],
+            weights[token],
+        ];
         used.iter().any(|value| !value.is_finite())
     }
 
@@ -118,12 +165,26 @@ impl Row<'_> {
             _ => clipped_slope,
         };
         let has_reference = self.settings.has_reference;
-        let d = if has_reference { self.streams[1][token] - self.logprobs[token] } else { 0.0 };
-        let exponential = d.clamp(-LARGEST_LOG_REFERENCE_RATIO, LARGEST_LOG_REFERENCE_RATIO).exp();
-        let correction = if options.bias_corrected_kl { ratio } else { 1.0 };
+        let d = if has_reference {
+            self.streams[1][token] - self.logprobs[token]
+        } else {
+            0.0
+        };
+        let exponential = d
+            .clamp(-LARGEST_LOG_REFERENCE_RATIO, LARGEST_LOG_REFERENCE_RATIO)
+            .exp();
+        let correction = if options.bias_corrected_kl {
+            ratio
+        } else {
+            1.0
+        };
         let k3 = (exponential - d - 1.0) * correction;
         let beta = options.beta * self.streams[5][token];
-        let corrected = if options.bias_corrected_kl { beta * k3 } else { 0.0 };
+        let corrected = if options.bias_corrected_kl {
+            beta * k3
+        } else {
+            0.0
+        };
         Term {
             loss: -plain.min(clipped) + beta * k3,
             k3,

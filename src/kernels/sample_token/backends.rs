@@ -84,7 +84,11 @@ fn launch_sample_token(
     suppressed: CubeTensor,
     options: &SampleOptions,
 ) -> CubeTensor {
-    let (logits, uniforms, suppressed) = (contiguous(logits), contiguous(uniforms), contiguous(suppressed));
+    let (logits, uniforms, suppressed) = (
+        contiguous(logits),
+        contiguous(uniforms),
+        contiguous(suppressed),
+    );
     let [rows, vocabulary] = logits.meta.shape().dims();
     assert!(
         rows * vocabulary <= u32::MAX as usize,
@@ -107,7 +111,11 @@ fn launch_sample_token(
         (&suppressed, BufferIOAttr::ReadOnly),
         (&chosen, BufferIOAttr::WriteOnly),
     ];
-    let workgroup = if vocabulary <= SMALL_VOCABULARY { SMALL_WORKGROUP } else { LARGE_WORKGROUP };
+    let workgroup = if vocabulary <= SMALL_VOCABULARY {
+        SMALL_WORKGROUP
+    } else {
+        LARGE_WORKGROUP
+    };
     launch(shader(workgroup), &buffers, &params, rows as u32);
     chosen
 }

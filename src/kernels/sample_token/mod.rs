@@ -38,7 +38,13 @@ pub struct SampleOptions {
 impl Default for SampleOptions {
     /// Draws from the plain distribution.
     fn default() -> Self {
-        Self { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, logprob_temperature: 1.0 }
+        Self {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            logprob_temperature: 1.0,
+        }
     }
 }
 
@@ -59,9 +65,27 @@ impl SampleOptions {
     /// The first option that is outside of its range.
     pub fn check(&self) -> Result<(), SampleOptionsError> {
         let rules = [
-            ("temperature", self.temperature, self.temperature >= 0.0, "0 or more", "0 is greedy, 1 is unscaled"),
-            ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "more than 0, at most 1", "1 is off"),
-            ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "0 to 1", "0 is off"),
+            (
+                "temperature",
+                self.temperature,
+                self.temperature >= 0.0,
+                "0 or more",
+                "0 is greedy, 1 is unscaled",
+            ),
+            (
+                "top_p",
+                self.top_p,
+                self.top_p > 0.0 && self.top_p <= 1.0,
+                "more than 0, at most 1",
+                "1 is off",
+            ),
+            (
+                "min_p",
+                self.min_p,
+                (0.0..=1.0).contains(&self.min_p),
+                "0 to 1",
+                "0 is off",
+            ),
             (
                 "logprob_temperature",
                 self.logprob_temperature,
@@ -70,8 +94,16 @@ impl SampleOptions {
                 "use 1 with greedy decoding",
             ),
         ];
-        match rules.into_iter().find(|&(_, value, holds, ..)| !holds || !value.is_finite()) {
-            Some((name, value, _, expected, hint)) => Err(SampleOptionsError { name, value, expected, hint }),
+        match rules
+            .into_iter()
+            .find(|&(_, value, holds, ..)| !holds || !value.is_finite())
+        {
+            Some((name, value, _, expected, hint)) => Err(SampleOptionsError {
+                name,
+                value,
+                expected,
+                hint,
+            }),
             None => Ok(()),
         }
     }
@@ -79,7 +111,11 @@ impl SampleOptions {
     /// The share of probability that top-p may drop, in f32: 1 - 0.9 is that of the decimal number that was written,
     /// as in Python, not of the f32 nearest to it.
     fn drop_share(&self) -> f32 {
-        let written = self.top_p.to_string().parse::<f64>().unwrap_or(f64::from(self.top_p));
+        let written = self
+            .top_p
+            .to_string()
+            .parse::<f64>()
+            .unwrap_or(f64::from(self.top_p));
         (1.0 - written) as f32
     }
 }
@@ -112,7 +148,10 @@ pub fn sample_token(
         check.tensor("suppressed", "V", &suppressed.dims());
     }
     let [rows, vocabulary] = logits.dims();
-    assert!(vocabulary < MAX_VOCABULARY, "sample_token: V is {vocabulary}, expected less than {MAX_VOCABULARY}");
+    assert!(
+        vocabulary < MAX_VOCABULARY,
+        "sample_token: V is {vocabulary}, expected less than {MAX_VOCABULARY}"
+    );
     if let Err(error) = options.check() {
         panic!("sample_token: {error}");
     }

@@ -7,25 +7,45 @@ use super::super::vector_math::{LANES, VectorTask, exp, run};
 use super::{NO_TOKEN, NOT_FINITE_TOKEN, SampleOptions};
 
 /// The CPU twin: `logits` [B, V], `uniforms` [B], `suppressed` [V] or [1] -> [B, 2], parallel over rows.
-pub(super) fn sample(logits: &[f32], uniforms: &[f32], suppressed: &[f32], options: &SampleOptions) -> Vec<f32> {
+pub(super) fn sample(
+    logits: &[f32],
+    uniforms: &[f32],
+    suppressed: &[f32],
+    options: &SampleOptions,
+) -> Vec<f32> {
     let vocabulary = logits.len() / uniforms.len();
-    let suppressed = if suppressed.len() == vocabulary { suppressed } else { &[] };
+    let suppressed = if suppressed.len() == vocabulary {
+        suppressed
+    } else {
+        &[]
+    };
     let mut chosen = vec![0.0; 2 * uniforms.len()];
     chosen
         .par_chunks_mut(2)
         .zip(logits.par_chunks(vocabulary))
         .zip(uniforms)
-        .for_each(|((chosen, row), &uniform)| chosen.copy_from_slice(&sample_row(row, uniform, suppressed, options)));
+        .for_each(|((chosen, row), &uniform)| {
+            chosen.copy_from_slice(&sample_row(row, uniform, suppressed, options))
+        });
     chosen
 }
 
 /// Draws from one row: id and log-probability.
-fn sample_row(logits: &[f32], uniform: f32, suppressed: &[f32], options: &SampleOptions) -> [f32; 2] {
+fn sample_row(
+    logits: &[f32],
+    uniform: f32,
+    suppressed: &[f32],
+    options: &SampleOptions,
+) -> [f32; 2] {
     let row = match Row::new(logits, suppressed) {
         Ok(row) => row,
         Err(code) => return [code, 0.0],
     };
-    let token = if options.temperature > 0.0 { draw(&row.weights(options), uniform) } else { row.highest_id };
+    let token = if options.temperature > 0.0 {
+        draw(&row.weights(options), uniform)
+    } else {
+        row.highest_id
+    };
     let scale = options.logprob_temperature.recip();
     let (_, total) = row.exponentials(scale);
     let logprob = f64::from((row.logits[token] - row.highest) * scale) - total.ln();
@@ -38,7 +58,11 @@ fn sample_row(logits: &[f32], uniform: f32, suppressed: &[f32], options: &Sample
 ///
 /// # Errors
 /// The negative id that [`sample_token`] would return.
-pub fn sample_weights(logits: &[f32], suppressed: &[f32], options: &SampleOptions) -> Result<Vec<f32>, f32> {
+pub fn sample_weights(
+    logits: &[f32],
+    suppressed: &[f32],
+    options: &SampleOptions,
+) -> Result<Vec<f32>, f32> {
     Ok(Row::new(logits, suppressed)?.weights(options))
 }
 
@@ -53,18 +77,31 @@ impl Row {
     fn new(logits: &[f32], suppressed: &[f32]) -> Result<Self, f32> {
         let mut logits = logits.to_vec();
         for (logit, &suppressed) in logits.iter_mut().zip(suppressed) {
-            *logit = if suppressed > 0.5 { f32::NEG_INFINITY } else { *logit };
+            *logit = if suppressed > 0.5 {
+                f32::NEG_INFINITY
+            } else {
+                *logit
+            };
         }
         let finite_or_low = logits.iter().all(|&logit| logit < f32::INFINITY);
         if !finite_or_low {
             return Err(NOT_FINITE_TOKEN);
         }
-        let highest = logits.iter().fold(f32::NEG_INFINITY, |highest, &logit| if logit > highest { logit } else { highest });
+        let highest = logits.iter().fold(f32::NEG_INFINITY, |highest, &logit| {
+            if logit > highest { logit } else { highest }
+        });
         if highest == f32::NEG_INFINITY {
             return Err(NO_TOKEN);
         }
-        let highest_id = logits.iter().position(|&logit| logit == highest).expect("the maximum is in the row");
-        Ok(Self { logits, highest, highest_id })
+        let highest_id = logits
+            .iter()
+            .position(|&logit| logit == highest)
+            .expect("the maximum is in the row");
+        Ok(Self {
+            logits,
+            highest,
+            highest_id,
+        })
     }
 
     /// `exp((logit - highest) * scale)` of every token, and the sum.
@@ -77,7 +114,8 @@ impl Row {
         let (mut weights, _) = self.exponentials(options.temperature.recip());
         let threshold = self.threshold(&weights, options);
         for (id, weight) in weights.iter_mut().enumerate() {
-            let kept = *weight >= options.min_p && (threshold == 0 || place(self.logits[id], id) >= threshold);
+            let kept = *weight >= options.min_p
+                && (threshold == 0 || place(self.logits[id], id) >= threshold);
             *weight = if kept { *weight } else { 0.0 };
         }
         weights
@@ -85,11 +123,15 @@ impl Row {
 
     /// The lowest [`place`] that top-k and top-p keep; 0 keeps everything.
     fn threshold(&self, weights: &[f32], options: &SampleOptions) -> u64 {
-        let drop_share = f64::from(options.drop_share());
+        let drop_share = options.drop_share();
         if options.top_k == 0 && drop_share <= 0.0 {
             return 0;
         }
-        let finite = self.logits.iter().enumerate().filter(|&(_, &logit)| logit > f32::NEG_INFINITY);
+        let finite = self
+            .logits
+            .iter()
+            .enumerate()
+            .filter(|&(_, &logit)| logit > f32::NEG_INFINITY);
         let mut places: Vec<u64> = finite.map(|(id, &logit)| place(logit, id)).collect();
         let mut threshold = 0;
         if options.top_k > 0 && options.top_k < places.len() {
@@ -99,8 +141,7 @@ impl Row {
             places.retain(|&place| place >= threshold);
         }
         if drop_share > 0.0 {
-            let total: f64 = places.iter().map(|&place| weight_at(weights, place)).sum();
-            threshold = first_above(&mut places, weights, drop_share * total);
+            threshold = first_above(&mut places, weights, drop_share);
         }
         threshold
     }
@@ -109,28 +150,36 @@ impl Row {
 /// Position of a token in the order (logit, id), as one number.
 fn place(logit: f32, id: usize) -> u64 {
     let bits = (logit + 0.0).to_bits(); // -0 becomes 0
-    let key = if bits >> 31 == 1 { !bits } else { bits | (1 << 31) };
+    let key = if bits >> 31 == 1 {
+        !bits
+    } else {
+        bits | (1 << 31)
+    };
     (u64::from(key) << 32) | id as u64
 }
 
-fn weight_at(weights: &[f32], place: u64) -> f64 {
-    f64::from(weights[place as u32 as usize])
-}
-
-/// The first place, in ascending order, whose running weight exceeds `limit`; the last one if none does.
+/// The first place, in ascending order, whose running share of the weight exceeds `share` in f32, as PyTorch compares
+/// it; the last place if none does.
 ///
 /// A quickselect on weights: it sums one half and goes on in the half that holds the answer.
-fn first_above(places: &mut [u64], weights: &[f32], limit: f64) -> u64 {
+fn first_above(places: &mut [u64], weights: &[f32], share: f32) -> u64 {
+    let sum = |places: &[u64]| -> f64 {
+        places
+            .iter()
+            .map(|&place| f64::from(weights[place as u32 as usize]))
+            .sum()
+    };
+    let total = sum(places);
     let mut rest = places;
     let mut below = 0.0;
     while rest.len() > 1 {
         let middle = rest.len() / 2;
         rest.select_nth_unstable(middle);
-        let lower: f64 = rest[..middle].iter().map(|&place| weight_at(weights, place)).sum();
-        if below + lower > limit {
+        let reached = below + sum(&rest[..middle]);
+        if (reached / total) as f32 > share {
             rest = &mut rest[..middle];
         } else {
-            below += lower;
+            below = reached;
             rest = &mut rest[middle..];
         }
     }
@@ -143,7 +192,11 @@ fn draw(weights: &[f32], uniform: f32) -> usize {
     let goal = f64::from(uniform) * total;
     let mut running = 0.0;
     let mut token = 0;
-    for (id, &weight) in weights.iter().enumerate().filter(|&(_, &weight)| weight > 0.0) {
+    for (id, &weight) in weights
+        .iter()
+        .enumerate()
+        .filter(|&(_, &weight)| weight > 0.0)
+    {
         token = id;
         running += f64::from(weight);
         if running > goal {
