@@ -95,6 +95,8 @@ pub struct OpenDevice {
     pub description: String,
     /// Largest buffer a kernel may bind, in bytes.
     pub max_buffer_bytes: u64,
+    /// Who turns shaders into machine code.
+    pub compiler: &'static str,
     /// Why this device was taken, where there was a choice.
     pub reason: Option<&'static str>,
 }
@@ -158,6 +160,7 @@ fn cpu(reason: Option<&'static str>) -> OpenDevice {
         device: Device::flex(),
         description: format!("CPU, {cores} threads (Burn flex)"),
         max_buffer_bytes: u64::MAX,
+        compiler: "none: the CPU twins of the kernels are compiled into the program",
         reason,
     }
 }
@@ -221,6 +224,7 @@ fn open_adapter(
         device,
         description: description.clone(),
         max_buffer_bytes,
+        compiler: "wgpu<wgsl> (WGSL source through naga)",
         reason,
     };
     opened.push((description, open.clone()));

@@ -355,7 +355,7 @@ impl Learner {
             loss,
             loss_terms: term(0),
             ratios: term(1),
-            clip: policy_loss_metrics(&terms, &mask, tokens, self.options.loss.sequence_level),
+            clip: policy_loss_metrics(&terms, &mask, tokens, &self.options.loss),
             logprobs: current_rows,
             entropies: split_rows(&host_values(&found.entropies), batch),
         })

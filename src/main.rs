@@ -29,17 +29,17 @@ fn message(error: &anyhow::Error) -> String {
     let mut hints: Vec<String> = Vec::new();
     for cause in error.chain() {
         let text = cause.to_string();
-        let (said, hint) = text
-            .split_once("\nhint: ")
-            .map_or((text.as_str(), None), |(said, hint)| (said, Some(hint)));
-        // A transparent wrapper says what its source says.
-        if !parts.iter().any(|part| part.contains(said)) {
-            parts.push(said.to_owned());
+        let mut pieces = text.split("\nhint: ").map(str::to_owned);
+        let said = pieces.next().unwrap_or_default();
+        // A wrapper may repeat what its source says, remedy included.
+        if !parts.iter().any(|part| part.contains(&said)) {
+            parts.push(said);
         }
-        hints.extend(
-            hint.map(|hint| format!("hint: {hint}"))
-                .filter(|hint| !hints.contains(hint)),
-        );
+        for hint in pieces.map(|hint| format!("hint: {hint}")) {
+            if !hints.contains(&hint) {
+                hints.push(hint);
+            }
+        }
     }
     let mut lines = vec![parts.join(": ")];
     lines.extend(hints);

@@ -3,12 +3,12 @@
 //! A row: `{"step": 1, "id": "train-7", "source": "policy", "completion_ids": [27, 3], "reward": 1.0}` with
 //! `old_logprobs` where the ratio is taken against given ones. Knows nothing of prompts, selection or losses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::Group;
+use crate::record::{Group, Source};
 
 /// One action of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,10 +43,8 @@ pub enum RolloutFileError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A line is no row.
-    #[error(
-        "{path}:{line}: {problem}\nhint: each line is {{\"step\", \"id\", \"source\", \"completion_ids\", \"reward\"}}, as `dump_rollouts` writes it"
-    )]
+    /// A line is no row, or not one of this run.
+    #[error("{path}:{line}: {problem}\nhint: {hint}")]
     Row {
         /// The file.
         path: String,
@@ -54,6 +52,8 @@ pub enum RolloutFileError {
         line: usize,
         /// What is wrong.
         problem: String,
+        /// The remedy.
+        hint: &'static str,
     },
     /// Nothing in it.
     #[error("{path}: no rows\nhint: check `replay_rollouts`")]
@@ -78,11 +78,30 @@ pub fn rows_of(group: &Group, step: u64) -> Vec<RolloutRow> {
     group.pool.iter().map(row).collect()
 }
 
+/// What a run can replay.
+#[derive(Debug, Clone)]
+pub struct Accepted<'a> {
+    /// Examples of the data set.
+    pub ids: HashSet<&'a str>,
+    /// V: ids of the model.
+    pub vocabulary: usize,
+    /// Most tokens of a completion.
+    pub max_completion_length: usize,
+}
+
+const FORM: &str = "each line is {\"step\", \"id\", \"source\", \"completion_ids\", \"reward\"}, as `dump_rollouts` writes it";
+const SAME_RUN: &str = "replay with the model and the data set that the rollouts were made with";
+const LENGTH: &str =
+    "raise `max_completion_length`, or leave the row out; a completion is never cut";
+
 /// Reads a whole file: the rows of each step in the order of the steps.
 ///
 /// # Errors
-/// If it cannot be read, holds nothing, or a line is no row.
-pub fn read(path: &Path) -> Result<Vec<Vec<RolloutRow>>, RolloutFileError> {
+/// If it cannot be read, holds nothing, or a line is no row that the run accepts.
+pub fn read(
+    path: &Path,
+    accepted: &Accepted<'_>,
+) -> Result<Vec<Vec<RolloutRow>>, RolloutFileError> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|source| RolloutFileError::Io {
         path: shown.clone(),
@@ -94,14 +113,15 @@ pub fn read(path: &Path) -> Result<Vec<Vec<RolloutRow>>, RolloutFileError> {
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
     {
-        let wrong = |problem: String| RolloutFileError::Row {
+        let wrong = |(problem, hint)| RolloutFileError::Row {
             path: shown.clone(),
             line: index + 1,
             problem,
+            hint,
         };
         let row: RolloutRow =
-            serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
-        check(&row).map_err(wrong)?;
+            serde_json::from_str(line).map_err(|error| wrong((error.to_string(), FORM)))?;
+        check(&row, accepted).map_err(wrong)?;
         steps.entry(row.step).or_default().push(row);
     }
     if steps.is_empty() {
@@ -110,10 +130,52 @@ pub fn read(path: &Path) -> Result<Vec<Vec<RolloutRow>>, RolloutFileError> {
     Ok(steps.into_values().collect())
 }
 
-fn check(row: &RolloutRow) -> Result<(), String> {
-    let tokens = row.completion_ids.len();
+/// The rows of one step as groups in the order of their first rows, each with the policy's own first.
+///
+/// An example may stand twice in a step, where a pass over the data ends inside it: after `num_generations` rows of the
+/// policy for one id, the next one opens another group.
+#[must_use]
+pub fn groups(rows: Vec<RolloutRow>, num_generations: usize) -> Vec<Vec<RolloutRow>> {
+    let own = |row: &RolloutRow| row.source == Source::Policy.name();
+    let mut groups: Vec<Vec<RolloutRow>> = Vec::new();
+    for row in rows {
+        let full = |group: &[RolloutRow]| {
+            own(&row) && group.iter().filter(|other| own(other)).count() >= num_generations
+        };
+        match groups.iter_mut().rfind(|group| group[0].id == row.id) {
+            Some(group) if !full(group) => group.push(row),
+            _ => groups.push(vec![row]),
+        }
+    }
+    for group in &mut groups {
+        group.sort_by_key(|row| !own(row));
+    }
+    groups
+}
+
+fn check(row: &RolloutRow, accepted: &Accepted<'_>) -> Result<(), (String, &'static str)> {
+    let RolloutRow {
+        id, completion_ids, ..
+    } = row;
+    let tokens = completion_ids.len();
     if tokens == 0 {
-        return Err(format!("`completion_ids` of `{}` is empty", row.id));
+        return Err((format!("`completion_ids` of `{id}` is empty"), FORM));
+    }
+    if !accepted.ids.contains(id.as_str()) {
+        return Err((format!("`{id}` is no example of the data set"), SAME_RUN));
+    }
+    let vocabulary = accepted.vocabulary;
+    if let Some(token) = completion_ids
+        .iter()
+        .find(|token| **token as usize >= vocabulary)
+    {
+        let problem = format!("token {token} of `{id}` is outside the vocabulary of {vocabulary}");
+        return Err((problem, SAME_RUN));
+    }
+    let limit = accepted.max_completion_length;
+    if tokens > limit {
+        let problem = format!("`{id}` has {tokens} tokens, `max_completion_length` is {limit}");
+        return Err((problem, LENGTH));
     }
     for (key, values) in [
         ("old_logprobs", &row.old_logprobs),
@@ -124,10 +186,8 @@ fn check(row: &RolloutRow) -> Result<(), String> {
             .map(Vec::len)
             .filter(|found| *found != tokens)
         {
-            return Err(format!(
-                "`{key}` of `{}` has {found} values for {tokens} tokens",
-                row.id
-            ));
+            let problem = format!("`{key}` of `{id}` has {found} values for {tokens} tokens");
+            return Err((problem, FORM));
         }
     }
     Ok(())
@@ -141,7 +201,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("rollouts.jsonl");
         std::fs::write(&path, text).expect("a file");
-        read(&path)
+        let accepted = Accepted {
+            ids: ["a", "b"].into(),
+            vocabulary: 9,
+            max_completion_length: 3,
+        };
+        read(&path, &accepted)
     }
 
     #[test]
@@ -185,5 +250,59 @@ mod tests {
                 .contains("no rows"),
             "named"
         );
+    }
+
+    #[test]
+    fn an_example_that_stands_twice_has_two_groups() {
+        let row = |id: &str, source: &str, token: u32| RolloutRow {
+            step: 1,
+            id: id.to_owned(),
+            source: source.to_owned(),
+            completion_ids: vec![token],
+            reward: None,
+            old_logprobs: None,
+            sampling_logprobs: None,
+        };
+        let rows = vec![
+            row("a", "policy", 1),
+            row("b", "expert", 2),
+            row("a", "policy", 3),
+            row("a", "expert", 4),
+            row("b", "policy", 5),
+            row("a", "policy", 6),
+            row("a", "expert", 7),
+        ];
+        let tokens = |group: &Vec<RolloutRow>| -> Vec<u32> {
+            group.iter().map(|row| row.completion_ids[0]).collect()
+        };
+        let found: Vec<Vec<u32>> = groups(rows, 2).iter().map(tokens).collect();
+        assert_eq!(found, [vec![1, 3, 4], vec![5, 2], vec![6, 7]]);
+    }
+
+    #[test]
+    fn rows_of_another_run_are_refused() {
+        for (id, ids, expected) in [
+            (
+                "c",
+                "[1]",
+                ":1: `c` is no example of the data set\nhint: replay with",
+            ),
+            (
+                "a",
+                "[1, 9]",
+                ":1: token 9 of `a` is outside the vocabulary of 9\nhint: replay with",
+            ),
+            (
+                "a",
+                "[1, 2, 3, 4]",
+                ":1: `a` has 4 tokens, `max_completion_length` is 3\nhint: raise",
+            ),
+        ] {
+            let row = format!(
+                "{{\"step\": 1, \"id\": \"{id}\", \"source\": \"policy\", \"completion_ids\": {ids}}}\n"
+            );
+            let text = read_text(&row).expect_err("of another run").to_string();
+            assert!(text.contains(expected), "{text}");
+        }
     }
 }

@@ -60,7 +60,8 @@ pub fn open_encoder(run: &Run, model_dir: &Path, context: usize) -> Result<Promp
         min_pixels: Some(run.data.min_pixels),
         max_pixels: Some(run.data.max_pixels),
         max_prompt_length: run.data.max_prompt_length,
-        context_length: Some(context.saturating_sub(run.sampling.max_completion_length)),
+        context_length: Some(context),
+        max_completion_length: run.sampling.max_completion_length,
     };
     Ok(PromptEncoder::open(model_dir, &options)?)
 }
@@ -136,11 +137,14 @@ pub fn load_dataset(
         prompt_style: PromptStyle::Reasoning,
         max_rejected_fraction: run.data.max_rejected_fraction,
     };
+    // The row is named beside the reason already, and lists of rows hold a line for each.
     let usable = |example: &Example| {
-        encoder
-            .encode(example)
-            .map(|_| ())
-            .map_err(|error| error.to_string())
+        let one_line = |error: crate::prompt::PromptError| {
+            let text = error.to_string().replace("\nhint: ", "; ");
+            let named = format!("example `{}`: ", example.id);
+            text.strip_prefix(&named).unwrap_or(&text).to_owned()
+        };
+        encoder.encode(example).map(|_| ()).map_err(one_line)
     };
     let loaded = Dataset::load(&options, &usable);
     if let Some(folder) = rejected_into {
@@ -151,9 +155,7 @@ pub fn load_dataset(
             }
             Err(_) => &[],
         };
-        if !rejected.is_empty() {
-            crate::dataset::write_rejected(rejected, &folder.join("rejected_rows.jsonl"))?;
-        }
+        crate::dataset::write_rejected(rejected, &folder.join(crate::run_folder::REJECTED_FILE))?;
     }
     let dataset = loaded?;
     log::info!(
@@ -196,7 +198,7 @@ pub fn rewards(run: &Run) -> Result<Rewards> {
             .map(|weight| *weight as f32)
             .collect(),
         pass_threshold: run.group.pass_threshold as f32,
-        soft_punish_cache: None,
+        soft_punish_cache: run.data.soft_punish_cache,
     })?)
 }
 

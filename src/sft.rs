@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::config::{Resume, Run, SftTarget};
 use crate::dataset::{Cursor, supervised_target};
@@ -95,7 +95,6 @@ impl FineTuning {
         let examples = setup::load_dataset(&run, &file, &encoder, Some(folder.path()))?.examples;
         let targets = targets(&run, &encoder, &examples)?;
         let total = run.sft_steps(targets.len())?;
-        folder.begin(&RUN_FILES)?;
         let mut cursor = Cursor::new(
             targets.len(),
             run.runtime.data_seed,
@@ -122,7 +121,11 @@ impl FineTuning {
                 ..saved
             };
         }
-        std::fs::write(folder.path().join("config.yaml"), run.to_yaml())?;
+        folder.check_space(crate::trainer::checkpoint_bytes(&learner, &run))?;
+        // Nothing above this line touches an earlier run.
+        folder.begin(&RUN_FILES)?;
+        std::fs::write(folder.path().join("config.yaml"), run.to_yaml())
+            .context("config.yaml cannot be written")?;
         let resumed = checkpoint.is_some().then_some(state.global_step);
         Ok(Self {
             schedule: setup::schedule(&run, total),
@@ -234,10 +237,15 @@ impl FineTuning {
             &self.state,
             self.run.output.save_only_model,
         );
-        self.folder
+        let saved = self
+            .folder
             .save_checkpoint(state.global_step, |dir: &Path| {
                 crate::checkpoint::save(learner, base, state, dir, model_only)
             })?;
+        // `save_total_limit` may take the checkpoint away that the run was resumed from.
+        if !self.base.exists() {
+            self.base = saved.path;
+        }
         Ok(self.state.save(self.folder.path())?)
     }
 }

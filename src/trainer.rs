@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
-use crate::advantage::group_advantage;
 use crate::advantage::{self, AdvantageOptions};
 use crate::batch::{self, LossWeightOptions, PackOptions};
 use crate::config::{Resume, Run};
@@ -18,6 +17,7 @@ use crate::dataset::Cursor;
 use crate::device::OpenDevice;
 use crate::evaluation::EvaluationSet;
 use crate::generator::SamplingParameters;
+use crate::kernels::group_advantage;
 use crate::learner::{Learner, MicroBatchResult, UpdateReport};
 use crate::metrics::{
     CompletionsLog, LoggedStep, MetricsLog, MetricsWindow, Phase, PhaseTimer, Progress,
@@ -40,11 +40,10 @@ use crate::teacher::Roster;
 pub static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Files of a run besides its checkpoints.
-pub const RUN_FILES: [&str; 5] = [
+pub const RUN_FILES: [&str; 4] = [
     "metrics.jsonl",
     "completions.jsonl",
     "trainer_state.json",
-    "rejected_rows.jsonl",
     "config.yaml",
 ];
 
@@ -96,11 +95,14 @@ pub struct Trainer {
     watchdog: Watchdog,
     progress: Progress,
     evaluation: Vec<EvaluationSet>,
-    replay: Option<VecDeque<Vec<RolloutRow>>>,
+    /// [generation batch][prompt] rows of a replayed file that are still to come.
+    replay: Option<VecDeque<Vec<Vec<RolloutRow>>>>,
     dump: Option<crate::metrics::JsonLines>,
     started: std::time::Instant,
     first_step: u64,
-    losses: Vec<f64>,
+    losses: MetricsWindow,
+    /// The step of the newest checkpoint.
+    saved_step: u64,
 }
 
 impl Trainer {
@@ -145,14 +147,20 @@ impl Trainer {
             .output
             .replay_rollouts
             .as_deref()
-            .map(rollout_file::read)
-            .transpose()?
-            .map(VecDeque::from);
+            .map(|path| {
+                let accepted = rollout_file::Accepted {
+                    ids: examples.iter().map(|example| example.id.as_str()).collect(),
+                    vocabulary: config.text.vocab_size,
+                    max_completion_length: run.sampling.max_completion_length,
+                };
+                let steps = rollout_file::read(path, &accepted)?.into_iter();
+                let groups = |rows| rollout_file::groups(rows, run.group.num_generations);
+                anyhow::Ok(steps.map(groups).collect::<VecDeque<_>>())
+            })
+            .transpose()?;
         let total = total_steps(&run, examples.len(), replay.as_ref().map(VecDeque::len))?;
         let reference = reference(&run, &learner, checkpoint.is_some(), &open)?;
         folder.check_space(checkpoint_bytes(&learner, &run))?;
-        folder.begin(&RUN_FILES)?;
-
         let mut state = TrainerState {
             max_steps: total,
             save_steps: run.output.save_steps.steps(total),
@@ -165,12 +173,13 @@ impl Trainer {
             run.runtime.data_seed,
             run.data.shuffle_dataset,
         );
-        let mut window = MetricsWindow::default();
+        let (mut window, mut losses) = (MetricsWindow::default(), MetricsWindow::default());
         if let Some(checkpoint) = &checkpoint {
             let saved = TrainerState::load(&checkpoint.path)?;
             cursor = saved.restore("cursor")?.context("the checkpoint has no data position\nhint: it was saved with `save_only_model`; start afresh from it")?;
             cursor.check(examples.len())?;
             window = saved.restore("window")?.unwrap_or_default();
+            losses = saved.restore("losses")?.unwrap_or_default();
             crate::checkpoint::restore_optimizer(&mut learner, &checkpoint.path, &open.device)?;
             state = TrainerState {
                 max_steps: state.max_steps,
@@ -181,6 +190,14 @@ impl Trainer {
             };
         }
         let resumed = checkpoint.is_some().then_some(state.global_step);
+        let dump = run.output.dump_rollouts.as_deref();
+        let dump = dump.map(|path| match resumed {
+            None => crate::metrics::JsonLines::create(path),
+            Some(step) => crate::metrics::JsonLines::resume(path, step),
+        });
+        let dump = dump.transpose()?;
+        // Nothing above this line touches an earlier run.
+        folder.begin(&RUN_FILES)?;
         std::fs::write(folder.path().join("config.yaml"), run.to_yaml())
             .context("config.yaml cannot be written")?;
         let names = rewards
@@ -197,21 +214,14 @@ impl Trainer {
                 total,
                 state.global_step,
             ),
-            dump: run
-                .output
-                .dump_rollouts
-                .as_deref()
-                .map(|path| match resumed {
-                    None => crate::metrics::JsonLines::create(path),
-                    Some(step) => crate::metrics::JsonLines::resume(path, step),
-                })
-                .transpose()?,
+            dump,
             advantages: setup::advantages(&run),
             first_step: state.global_step,
             pending: VecDeque::new(),
             watchdog: Watchdog::new(None),
             started: std::time::Instant::now(),
-            losses: Vec::new(),
+            losses,
+            saved_step: state.global_step,
             run,
             open,
             learner,
@@ -259,9 +269,10 @@ impl Trainer {
     /// The next optimizer step, counted from 1, if there is one and nobody asked to stop.
     #[must_use]
     pub fn next_step(&self) -> Option<u64> {
-        let stopped = STOP.load(Ordering::SeqCst) && self.pending.is_empty();
-        (self.state.global_step < self.state.max_steps && !stopped)
-            .then_some(self.state.global_step + 1)
+        let step = self.state.global_step;
+        // What was learnt since the newest checkpoint is never lost: the step that is to come will save.
+        let stopped = STOP.load(Ordering::SeqCst) && self.saved_step == step;
+        (step < self.state.max_steps && !(stopped && self.pending.is_empty())).then_some(step + 1)
     }
 
     /// Where this step's randomness comes from.
@@ -276,7 +287,7 @@ impl Trainer {
     /// The examples of the next generation batch, [Q], and their prompts.
     ///
     /// # Errors
-    /// If a picture can no longer be read, or a replayed id is not in the data set.
+    /// If a picture can no longer be read.
     pub fn next_prompts(&mut self) -> Result<(Vec<Arc<Example>>, Vec<Arc<Prompt>>)> {
         let examples: Vec<Arc<Example>> = match self.replay.as_ref().and_then(VecDeque::front) {
             None => {
@@ -285,28 +296,21 @@ impl Trainer {
                     .map(|row| Arc::clone(&self.examples[row]))
                     .collect()
             }
-            Some(rows) => self.replayed_examples(rows)?,
+            Some(groups) => self.replayed_examples(groups),
         };
         let prompts = setup::encode_all(&self.encoder, &examples)?;
         Ok((examples, prompts))
     }
 
-    fn replayed_examples(&self, rows: &[RolloutRow]) -> Result<Vec<Arc<Example>>> {
-        let mut ids: Vec<&str> = Vec::new();
-        for row in rows {
-            if !ids.contains(&row.id.as_str()) {
-                ids.push(&row.id);
-            }
-        }
-        let find = |id: &str| {
+    fn replayed_examples(&self, groups: &[Vec<RolloutRow>]) -> Vec<Arc<Example>> {
+        let find = |rows: &Vec<RolloutRow>| {
             let found = self
                 .examples
                 .iter()
-                .find(|example| example.id == id)
-                .map(Arc::clone);
-            found.with_context(|| format!("`replay_rollouts` names the example `{id}`, which is not in the data set\nhint: replay with the data set that the rollouts were made on"))
+                .find(|example| example.id == rows[0].id);
+            Arc::clone(found.expect("the reader of the file accepts no other id"))
         };
-        ids.into_iter().map(find).collect()
+        groups.iter().map(find).collect()
     }
 
     /// The pool of each prompt with the policy's own actions in it: [Q] groups of N.
@@ -327,9 +331,9 @@ impl Trainer {
             advantages: Vec::new(),
         };
         let mut groups: Vec<Group> = examples.iter().zip(prompts).map(group).collect();
-        if let Some(rows) = self.replay.as_mut().and_then(VecDeque::pop_front) {
-            for group in &mut groups {
-                self.replay_into(group, &rows, step);
+        if let Some(replayed) = self.replay.as_mut().and_then(VecDeque::pop_front) {
+            for (group, rows) in groups.iter_mut().zip(replayed) {
+                self.replay_into(group, rows, step);
             }
             return Ok(groups);
         }
@@ -352,12 +356,7 @@ impl Trainer {
     }
 
     /// Fills a pool with given tokens; a given reward stands, an absent one is scored.
-    fn replay_into(&self, group: &mut Group, rows: &[RolloutRow], step: u64) {
-        let mut rows: Vec<&RolloutRow> = rows
-            .iter()
-            .filter(|row| row.id == group.example.id)
-            .collect();
-        rows.sort_by_key(|row| row.source != "policy");
+    fn replay_into(&self, group: &mut Group, rows: Vec<RolloutRow>, step: u64) {
         for row in rows {
             let source = if row.source == "policy" {
                 Source::Policy
@@ -368,10 +367,10 @@ impl Trainer {
                 source,
                 text: self.encoder.decode(&row.completion_ids, true),
                 finish: setup::finish_of(&row.completion_ids, &self.encoder.special().end_tokens),
-                token_ids: row.completion_ids.clone(),
-                sampling_logprobs: row.sampling_logprobs.clone(),
+                token_ids: row.completion_ids,
+                sampling_logprobs: row.sampling_logprobs,
                 external_logprobs: None,
-                old_logprobs: row.old_logprobs.clone(),
+                old_logprobs: row.old_logprobs,
             };
             let mut scored = self
                 .rewards
@@ -469,7 +468,7 @@ impl Trainer {
     ) -> Result<()> {
         selection::choose(&mut groups, &self.selection, self.key(step));
         let input = advantage::gather(&groups, self.advantages);
-        advantage::assign(&mut groups, &group_advantage(&input));
+        advantage::assign(&mut groups, &group_advantage(&input, &self.open.device));
         timer.lap(Phase::Adv);
         let options = PackOptions {
             mask_truncated_completions: self.run.loss.mask_truncated_completions,
@@ -662,7 +661,9 @@ impl Trainer {
                 work.groups.iter().map(tokens).sum::<usize>() as u64;
         }
         let mut metrics = step_report::of_update(&work.batches, results, work.fresh);
-        self.losses.push(metrics.get("loss").unwrap_or(f64::NAN));
+        let mut loss = StepMetrics::new();
+        loss.insert("loss", metrics.get("loss").unwrap_or(f64::NAN));
+        self.losses.push(loss);
         metrics.insert("grad_norm", update.grad_norm);
         metrics.insert("learning_rate", self.schedule.at(step - 1));
         metrics.insert("epoch", self.state.epoch);
@@ -767,13 +768,16 @@ impl Trainer {
     fn save(&mut self, step: u64) -> Result<()> {
         self.metrics.sync()?;
         self.completions.sync()?;
+        self.dump.as_ref().map_or(Ok(()), |dump| dump.sync())?;
         self.state.keep("cursor", &self.cursor)?;
         self.state.keep("window", &self.window)?;
+        self.state.keep("losses", &self.losses)?;
         let (learner, base, state) = (&self.learner, &self.base, &self.state);
         let model_only = self.run.output.save_only_model;
         let saved = self.folder.save_checkpoint(step, |dir: &Path| {
             crate::checkpoint::save(learner, base, state, dir, model_only)
         })?;
+        self.saved_step = step;
         // The files to copy next time lie in the newest checkpoint only if the start is gone.
         if !self.base.exists() {
             self.base = saved.path;
@@ -800,7 +804,7 @@ impl Trainer {
         );
         metrics.insert(
             "train_loss",
-            crate::metrics::mean_ignoring_nan(self.losses.iter().copied()),
+            self.losses.take().get("loss").unwrap_or(f64::NAN),
         );
         if self.state.global_step == self.state.max_steps {
             let row = LoggedStep {
@@ -857,7 +861,7 @@ fn reference(
 }
 
 /// Bytes of all checkpoints that are kept, and of one more while it is written.
-fn checkpoint_bytes(learner: &Learner, run: &Run) -> u64 {
+pub(crate) fn checkpoint_bytes(learner: &Learner, run: &Run) -> u64 {
     let copies = if run.output.save_only_model { 1 } else { 3 };
     let kept = run.output.save_total_limit.unwrap_or(1) as u64 + 1;
     learner.weights.count() as u64 * 4 * copies * kept

@@ -181,12 +181,8 @@ fn loss_metrics_and_gradient_match_trl_for_every_configuration() {
                 golden.f64(&format!("dlogps.{name}")),
                 1e-6,
             );
-            let metrics = policy_loss_metrics(
-                &outcome.terms,
-                &batch.mask,
-                batch.shape[1],
-                options.sequence_level,
-            );
+            let metrics =
+                policy_loss_metrics(&outcome.terms, &batch.mask, batch.shape[1], &options);
             for (key, value) in metrics.named() {
                 if let Some(expected) = entry["metrics"][key].as_f64() {
                     assert!(

@@ -2,6 +2,9 @@
 //! the same run. `cargo bench --bench kernels -- [--quick] [NAME]`: one repetition instead of five; only matching cases.
 
 mod case;
+mod group_advantage;
+mod policy_loss;
+mod sample_token;
 mod token_logprob;
 
 use burn::tensor::Device;
@@ -41,5 +44,8 @@ fn main() {
             filter: filter.clone(),
         };
         token_logprob::run(&bench);
+        sample_token::run(&bench);
+        group_advantage::run(&bench);
+        policy_loss::run(&bench);
     }
 }

@@ -108,7 +108,7 @@ pub struct GenerateArguments {
     #[arg(long, value_name = "OUT.jsonl", requires = "input")]
     pub output: Option<PathBuf>,
     /// Tokens of a completion at most.
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, visible_alias = "max_completion_length", value_name = "N", default_value_t = 512, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub max_new_tokens: usize,
     /// Divides the logits; 0 = the most probable token each time.
     #[arg(long, value_name = "T", default_value_t = 0.0, value_parser = from_zero)]

@@ -1,27 +1,111 @@
 //! `doctor`: what this machine has, what `auto` takes and why, and whether every kernel computes the right thing here.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use burn::tensor::wgpu::wgpu::{Adapter, Features};
 use serde_json::{Value, json};
 
 use crate::cli::DoctorArguments;
-use crate::device::{self, DeviceChoice};
+use crate::device::{self, DeviceChoice, OpenDevice};
+use crate::kernels::{SelfTest, self_test};
+use crate::metrics::table;
 
 /// `vision-ekipl doctor`.
 pub(super) fn run(arguments: &DoctorArguments) -> Result<()> {
     let adapters: Vec<Value> = device::adapters().iter().map(describe).collect();
     let choice: DeviceChoice = arguments.device.device.parse()?;
     let open = device::open(choice)?;
-    let report = json!({
-        "adapters": adapters,
-        "device": open.description,
-        "reason": open.reason,
-        "max_buffer_bytes": open.max_buffer_bytes,
-    });
-    println!("{}", serde_json::to_string_pretty(&report)?);
-    Ok(())
+    let tests = self_test(&open.device);
+    if arguments.json {
+        println!("{:#}", report(&adapters, &open, &tests));
+    } else {
+        print(&adapters, &open, &tests);
+    }
+    match tests.iter().find(|test| !test.passed()) {
+        None => Ok(()),
+        Some(test) => bail!(
+            "the kernel `{}` is off by {:e} on this device, at most {:e} is right\nhint: update the graphics driver, or run with --device cpu",
+            test.kernel,
+            test.worst,
+            test.tolerance
+        ),
+    }
 }
 
-fn describe(adapter: &burn::tensor::wgpu::wgpu::Adapter) -> Value {
-    let info = adapter.get_info();
-    json!({"name": info.name, "api": format!("{:?}", info.backend)})
+fn describe(adapter: &Adapter) -> Value {
+    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+    json!({
+        "name": info.name,
+        "api": format!("{:?}", info.backend),
+        "type": format!("{:?}", info.device_type),
+        "driver": format!("{} {}", info.driver, info.driver_info),
+        "software": device::is_software(&info),
+        "max_storage_buffer_bytes": limits.max_storage_buffer_binding_size,
+        "max_buffer_bytes": limits.max_buffer_size,
+        "max_storage_buffers": limits.max_storage_buffers_per_shader_stage,
+        "max_workgroup_invocations": limits.max_compute_invocations_per_workgroup,
+        "workgroup_memory_bytes": limits.max_compute_workgroup_storage_size,
+        "f16": features.contains(Features::SHADER_F16),
+        "subgroups": features.contains(Features::SUBGROUP),
+    })
+}
+
+fn report(adapters: &[Value], open: &OpenDevice, tests: &[SelfTest]) -> Value {
+    let test = |test: &SelfTest| json!({"kernel": test.kernel, "worst": test.worst, "tolerance": test.tolerance, "passed": test.passed()});
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "adapters": adapters,
+        "device": {
+            "description": open.description,
+            "compiler": open.compiler,
+            "reason": open.reason,
+            "max_buffer_bytes": open.max_buffer_bytes,
+        },
+        "self_test": tests.iter().map(test).collect::<Vec<_>>(),
+    })
+}
+
+fn print(adapters: &[Value], open: &OpenDevice, tests: &[SelfTest]) {
+    if adapters.is_empty() {
+        println!("adapters: none (no Vulkan, Metal or DX12 driver was found)");
+    }
+    for adapter in adapters {
+        println!("adapter: {}", adapter["name"].as_str().unwrap_or("unnamed"));
+        for (key, value) in adapter
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| *key != "name")
+        {
+            println!(
+                "  {key}: {}",
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned)
+            );
+        }
+    }
+    let reason = open
+        .reason
+        .map_or_else(String::new, |reason| format!(" ({reason})"));
+    println!(
+        "device: {}{reason}\ncompiler: {}\n",
+        open.description, open.compiler
+    );
+    let row = |test: &SelfTest| {
+        let verdict = if test.passed() { "ok" } else { "WRONG" };
+        vec![
+            test.kernel.to_owned(),
+            format!("{:.1e}", test.worst),
+            format!("{:.0e}", test.tolerance),
+            verdict.to_owned(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = tests.iter().map(row).collect();
+    print!(
+        "{}",
+        table(
+            &["kernel against its CPU twin", "worst", "allowed", "verdict"],
+            &rows
+        )
+    );
 }

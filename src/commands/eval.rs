@@ -1,5 +1,7 @@
 //! `eval`: accuracy per task and split, and pass@k.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 
 use crate::cli::EvalArguments;
@@ -32,6 +34,14 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
         &setup::sampling(&run, &encoder, suppressed.as_deref()),
     );
     let rewards = setup::rewards(&run)?;
+    // Tried before the work, written after it; the table is on the screen by then.
+    if let Some(path) = &arguments.output {
+        let opened = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(path);
+        opened.with_context(|| unwritable(path))?;
+    }
     let mut results = Vec::new();
     for set in evaluation::all_sets(&run, &encoder)? {
         let mut progress = Progress::start(&set.name, set.examples.len() as u64, 0);
@@ -47,17 +57,19 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
         )?);
         progress.finish();
     }
-    let json = serde_json::to_string_pretty(&results)?;
-    if let Some(path) = &arguments.output {
-        std::fs::write(path, json + "\n").with_context(|| {
-            format!(
-                "{}: cannot be written\nhint: check --output",
-                path.display()
-            )
-        })?;
-    }
     print!("{}", render(&results));
+    if let Some(path) = &arguments.output {
+        let json = serde_json::to_string_pretty(&results)?;
+        std::fs::write(path, json + "\n").with_context(|| unwritable(path))?;
+    }
     Ok(())
+}
+
+fn unwritable(path: &Path) -> String {
+    format!(
+        "{}: cannot be written\nhint: check --output, and that the disk is not full",
+        path.display()
+    )
 }
 
 /// One row per split.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::rows::{self, Outcome};
+use super::rows::{self, Outcome, Row};
 use crate::cli::GenerateArguments;
 use crate::config::DeviceChoice;
 use crate::generator::{Generate, SamplingParameters};
@@ -43,12 +43,9 @@ impl Session {
         let open = setup::open_device(choice)?;
         let folder = &arguments.model;
         let config = ModelConfig::open(folder)?;
-        let context = config
-            .text
-            .max_position_embeddings
-            .saturating_sub(arguments.max_new_tokens);
         let options = PromptOptions {
-            context_length: Some(context),
+            context_length: Some(config.text.max_position_embeddings),
+            max_completion_length: arguments.max_new_tokens,
             ..PromptOptions::default()
         };
         let encoder = PromptEncoder::open(folder, &options)?;
@@ -132,22 +129,18 @@ impl Session {
     fn complete_rows(&self, input: &Path, output: &Path) -> Result<()> {
         let folder = input.parent().unwrap_or(Path::new("."));
         let rows = rows::read(input)?;
+        let prompt = |row: &Row| row.prompt(&self.encoder, folder);
+        rows::check(&rows, &|row| prompt(row).map(|_| ()))?;
+        let mut output = rows::create(output, input)?;
         let mut progress = Progress::start("generate", rows.len() as u64, 0);
-        let mut outcomes = Vec::with_capacity(rows.len());
         for rows in rows.chunks(ROWS_AT_ONCE) {
-            let mut prompts = Vec::with_capacity(rows.len());
-            for row in rows {
-                let (messages, images) = row.conversation(folder);
-                prompts.push(Arc::new(self.encoder.encode_conversation(
-                    &row.id(),
-                    &messages,
-                    &images,
-                )?));
+            let prompts: Vec<_> = rows.iter().map(prompt).collect::<Result<_>>()?;
+            for outcome in self.complete(&prompts)? {
+                output.append(&outcome)?;
+                progress.advance("");
             }
-            outcomes.extend(self.complete(&prompts)?);
-            rows.iter().for_each(|_| progress.advance(""));
         }
         progress.finish();
-        rows::write(output, &outcomes)
+        Ok(())
     }
 }

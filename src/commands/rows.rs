@@ -1,13 +1,16 @@
 //! Rows of `generate` and `score`: `{"id", "messages", "images": [paths beside the file], "completion" | "completion_ids"}`.
 
-use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::record::{ContentPart, ImageSource, Message};
+use crate::metrics::JsonLines;
+use crate::prompt::PromptEncoder;
+use crate::record::{ContentPart, ImageSource, Message, Prompt};
 
 /// A row as it is written.
 #[derive(Debug, Deserialize)]
@@ -21,6 +24,9 @@ pub(super) struct Row {
     pub completion: Option<String>,
     /// Tokens to score.
     pub completion_ids: Option<Vec<u32>>,
+    /// `file:line`.
+    #[serde(skip)]
+    pub origin: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,8 +79,14 @@ impl Row {
             .map_or_else(|| self.id.to_string(), str::to_owned)
     }
 
-    /// The conversation, and the pictures beside `folder`.
-    pub fn conversation(&self, folder: &Path) -> (Vec<Message>, Vec<ImageSource>) {
+    /// Its prompt, with pictures beside `folder`.
+    pub fn prompt(&self, encoder: &PromptEncoder, folder: &Path) -> Result<Arc<Prompt>> {
+        let (messages, images) = self.conversation(folder);
+        let prompt = encoder.encode_conversation(&self.id(), &messages, &images);
+        prompt.map(Arc::new).with_context(|| self.origin.clone())
+    }
+
+    fn conversation(&self, folder: &Path) -> (Vec<Message>, Vec<ImageSource>) {
         let part = |part: &RawPart| match part {
             RawPart::Image {} => ContentPart::Image,
             RawPart::Text { text } => ContentPart::Text { text: text.clone() },
@@ -105,14 +117,11 @@ pub(super) fn read(path: &Path) -> Result<Vec<Row>> {
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
     {
+        let origin = format!("{}:{}", path.display(), index + 1);
         let row: Row = serde_json::from_str(line).with_context(|| {
-            format!(
-                "{}:{}: not a row\nhint: expected {{\"id\", \"messages\", \"images\", ...}}",
-                path.display(),
-                index + 1
-            )
+            format!("{origin}: not a row\nhint: expected {{\"id\", \"messages\", \"images\", ...}}")
         })?;
-        rows.push(row);
+        rows.push(Row { origin, ..row });
     }
     if rows.is_empty() {
         bail!("{}: no rows\nhint: check --input", path.display());
@@ -120,18 +129,21 @@ pub(super) fn read(path: &Path) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Writes one JSON line per result.
-pub(super) fn write(path: &Path, outcomes: &[Outcome]) -> Result<()> {
-    let mut text = Vec::new();
-    for outcome in outcomes {
-        serde_json::to_writer(&mut text, outcome)?;
-        text.push(b'\n');
+/// Makes sure that every row can be used before the first one is, so that a late one costs no work.
+pub(super) fn check(rows: &[Row], usable: &(dyn Fn(&Row) -> Result<()> + Sync)) -> Result<()> {
+    let results: Vec<Result<()>> = rows.par_iter().map(usable).collect();
+    results.into_iter().collect()
+}
+
+/// An empty file for the results, which is not the one that the rows came from.
+pub(super) fn create(output: &Path, input: &Path) -> Result<JsonLines> {
+    if let (Ok(output), Ok(input)) = (output.canonicalize(), input.canonicalize())
+        && output == input
+    {
+        bail!(
+            "{}: --output is the file of --input, which would be lost\nhint: name another file",
+            output.display()
+        );
     }
-    let mut file = std::fs::File::create(path).with_context(|| {
-        format!(
-            "{}: cannot be written\nhint: check --output",
-            path.display()
-        )
-    })?;
-    Ok(file.write_all(&text)?)
+    Ok(JsonLines::create(output)?)
 }

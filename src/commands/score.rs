@@ -11,10 +11,10 @@ use crate::config::DeviceChoice;
 use crate::kernels::PolicyLossOptions;
 use crate::learner::LearnerOptions;
 use crate::metrics::Progress;
-use crate::model::config::ModelConfig;
+use crate::model::config::{ModelConfig, TextConfig};
 use crate::optimizer::adamw::AdamWOptions;
 use crate::prompt::{PromptEncoder, PromptOptions};
-use crate::record::{Source, TokenBatch, TokenRow};
+use crate::record::{Prompt, Source, TokenBatch, TokenRow};
 use crate::setup;
 
 /// `vision-ekipl score`.
@@ -32,22 +32,25 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
     let suppressed = arguments
         .suppress_vision_tokens
         .then(|| encoder.suppressed_tokens(config.text.vocab_size));
-    let vocabulary = config.text.vocab_size;
-    let learner = setup::load_learner(folder, scoring(arguments.temperature, suppressed), &open)?;
     let base = arguments.input.parent().unwrap_or(Path::new("."));
     let rows = rows::read(&arguments.input)?;
+    let read = |row: &Row| -> Result<(Arc<Prompt>, Vec<u32>)> {
+        let prompt = row.prompt(&encoder, base)?;
+        let completion = completion(row, &encoder, &prompt, &config.text)?;
+        Ok((prompt, completion))
+    };
+    rows::check(&rows, &|row| read(row).map(|_| ()))?;
+    let learner = setup::load_learner(folder, scoring(arguments.temperature, suppressed), &open)?;
+    let mut output = rows::create(&arguments.output, &arguments.input)?;
     let mut progress = Progress::start("score", rows.len() as u64, 0);
-    let mut outcomes = Vec::with_capacity(rows.len());
     for row in &rows {
-        let (messages, images) = row.conversation(base);
-        let prompt = Arc::new(encoder.encode_conversation(&row.id(), &messages, &images)?);
-        let completion_ids = completion(row, &encoder, vocabulary)?;
+        let (prompt, completion_ids) = read(row)?;
         let batch = TokenBatch {
             prompts: vec![Arc::clone(&prompt)],
             rows: vec![token_row(completion_ids.clone())],
         };
         let (mut logprobs, mut entropies) = learner.logprobs_and_entropies(&batch)?;
-        outcomes.push(Outcome {
+        output.append(&Outcome {
             id: row.id(),
             prompt_ids: prompt.input_ids.clone(),
             text: encoder.decode(&completion_ids, true),
@@ -55,15 +58,21 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
             logprobs: logprobs.remove(0),
             entropies: Some(entropies.remove(0)),
             finish_reason: None,
-        });
+        })?;
         progress.advance("");
     }
     progress.finish();
-    rows::write(&arguments.output, &outcomes)
+    Ok(())
 }
 
 /// The given ids, or the tokens of the given text with an end token.
-fn completion(row: &Row, encoder: &PromptEncoder, vocabulary: usize) -> Result<Vec<u32>> {
+fn completion(
+    row: &Row,
+    encoder: &PromptEncoder,
+    prompt: &Prompt,
+    config: &TextConfig,
+) -> Result<Vec<u32>> {
+    let place = format!("{}: row `{}`", row.origin, row.id());
     let ids = match (&row.completion_ids, &row.completion) {
         (Some(ids), _) => ids.clone(),
         (None, Some(text)) => {
@@ -71,21 +80,24 @@ fn completion(row: &Row, encoder: &PromptEncoder, vocabulary: usize) -> Result<V
             ids.push(encoder.special().end_tokens[0]);
             ids
         }
-        (None, None) => bail!(
-            "row `{}` has neither `completion` nor `completion_ids`\nhint: add one of them",
-            row.id()
-        ),
+        (None, None) => {
+            bail!("{place} has neither `completion` nor `completion_ids`\nhint: add one of them")
+        }
     };
+    let vocabulary = config.vocab_size;
     if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
         bail!(
-            "row `{}`: token {id} is outside the vocabulary of {vocabulary}\nhint: the ids belong to another model",
-            row.id()
+            "{place}: token {id} is outside the vocabulary of {vocabulary}\nhint: the ids belong to another model"
         );
     }
     if ids.is_empty() {
+        bail!("{place}: `completion_ids` is empty\nhint: give at least one token");
+    }
+    let (read, context) = (prompt.input_ids.len(), config.max_position_embeddings);
+    if read + ids.len() > context {
         bail!(
-            "row `{}`: `completion_ids` is empty\nhint: give at least one token",
-            row.id()
+            "{place}: the prompt of {read} tokens and the completion of {} exceed the context length {context}\nhint: shorten one of them",
+            ids.len()
         );
     }
     Ok(ids)

@@ -146,12 +146,19 @@ impl Dataset {
     }
 }
 
-/// Writes rejected rows as JSON lines `{"file", "row", "id", "reason"}`; those of an error too.
+/// Writes rejected rows as JSON lines `{"file", "row", "id", "reason"}`; those of an error too. Where there are none, an
+/// earlier list is removed.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn write_rejected(rejected: &[RejectedRow], path: &Path) -> Result<(), DatasetError> {
     let write = || -> std::io::Result<()> {
+        if rejected.is_empty() {
+            return match std::fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        }
         let mut file = BufWriter::new(File::create(path)?);
         for row in rejected {
             serde_json::to_writer(&mut file, row)?;

@@ -3,20 +3,26 @@
 
 mod assemble;
 mod flex_slices;
+mod group_advantage;
 mod launch;
 mod policy_loss;
 mod sample_token;
+mod self_test;
 mod shape_check;
 mod token_logprob;
 mod vector_math;
 
 pub use assemble::{AssembleError, Shader, assemble};
+pub use group_advantage::group_advantage;
 pub use launch::{DeviceError, check_device};
 pub use policy_loss::{
     PolicyLoss, PolicyLossInput, PolicyLossMetrics, PolicyLossOptions, policy_loss,
     policy_loss_metrics,
 };
-pub use sample_token::{SampleOptions, SampleOptionsError, sample_token};
+pub use sample_token::{
+    NO_TOKEN, NOT_FINITE_TOKEN, SampleOptions, SampleOptionsError, sample_token, sample_weights,
+};
+pub use self_test::{SelfTest, self_test};
 pub use token_logprob::LOGITS_CHUNK_BYTES;
 pub use token_logprob::{
     SUPPRESSED_LOGPROB, TokenLogprob, TokenLogprobOptions, logits_logprob, token_logprob,
@@ -26,8 +32,9 @@ pub use token_logprob::{
 pub fn shaders() -> Vec<Shader> {
     [
         token_logprob::shaders(),
-        policy_loss::shaders(),
         sample_token::shaders(),
+        group_advantage::shaders(),
+        policy_loss::shaders(),
     ]
     .concat()
 }

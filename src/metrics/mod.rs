@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 pub enum MetricsError {
     /// The operating system refused.
     #[error(
-        "{}: cannot {action}: {source}\nhint: check that `output_dir` is writable and that the disk is not full; whole checkpoints in it stay usable",
+        "{}: cannot {action}: {source}\nhint: check that its folder exists and may be written, and that the disk is not full; whole checkpoints stay usable",
         path.display()
     )]
     Io {

@@ -65,9 +65,18 @@ impl<'a> Decoder<'a> {
     ) -> Self {
         let rows = prompts.len() * count;
         let text = &model.config.text;
-        let streams = prompts
-            .iter()
-            .flat_map(|prompt| (0..count).map(|index| stream(parameters.seed, &prompt.id, index)))
+        // A batch that runs over the end of the data may hold a prompt twice: its rows go on counting.
+        let earlier = |place: usize| {
+            let same = prompts[..place]
+                .iter()
+                .filter(|other| other.id == prompts[place].id);
+            same.count() * count
+        };
+        let streams = (0..rows)
+            .map(|row| {
+                let (place, index) = (row / count, row % count);
+                stream(parameters.seed, &prompts[place].id, earlier(place) + index)
+            })
             .collect();
         let shape = [rows, text.num_key_value_heads, text.head_dim];
         Self {

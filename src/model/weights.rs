@@ -4,6 +4,8 @@
 //! file calls it. Tensors are immutable handles: a clone of [`Weights`] shares all memory, an optimizer step replaces
 //! values one by one. Knows nothing of what the parameters mean.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -13,102 +15,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, View};
 use serde_json::Value;
 
-/// Why weights cannot be loaded or saved.
-#[derive(Debug, thiserror::Error)]
-pub enum WeightsError {
-    /// Neither `model.safetensors` nor an index in the folder.
-    #[error(
-        "{folder}: no model.safetensors and no model.safetensors.index.json\nhint: pass the folder of a downloaded Hugging Face model; pickled .bin weights must be converted to safetensors first"
-    )]
-    NoFile {
-        /// The folder.
-        folder: String,
-    },
-    /// A file cannot be read or written.
-    #[error(
-        "{path}: {source}\nhint: check that the file exists, that it may be accessed, and that the disk is not full"
-    )]
-    Io {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Not a whole safetensors file.
-    #[error(
-        "{path}: not a whole safetensors file: {problem}\nhint: download it again; {bytes} bytes are there"
-    )]
-    Broken {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        problem: String,
-        /// Its size.
-        bytes: u64,
-    },
-    /// A tensor that the model needs is in none of the files.
-    #[error(
-        "{folder}: tensor `{name}` is missing\nhint: the shards are incomplete, or config.json belongs to another model"
-    )]
-    Missing {
-        /// The folder.
-        folder: String,
-        /// Hub name.
-        name: String,
-    },
-    /// A tensor of another shape than the configuration says.
-    #[error(
-        "{folder}: tensor `{name}` must have shape {expected:?}, found {found:?}\nhint: config.json belongs to another model"
-    )]
-    Shape {
-        /// The folder.
-        folder: String,
-        /// Hub name.
-        name: String,
-        /// By the configuration.
-        expected: Vec<usize>,
-        /// In the file.
-        found: Vec<usize>,
-    },
-    /// A number format other than f32, f16, bf16.
-    #[error(
-        "{path}: tensor `{name}` is {found}; weights must be F32, F16 or BF16\nhint: quantised checkpoints are not supported, take the original one"
-    )]
-    Format {
-        /// The file.
-        path: String,
-        /// Name in the file.
-        name: String,
-        /// What it is.
-        found: String,
-    },
-    /// NaN or infinity.
-    #[error(
-        "{path}: tensor `{name}` holds {found} at index {index}\nhint: the checkpoint is damaged or comes from a diverged run; take an earlier one"
-    )]
-    NotFinite {
-        /// The file.
-        path: String,
-        /// Name in the file.
-        name: String,
-        /// The value.
-        found: f32,
-        /// Where.
-        index: usize,
-    },
-    /// A tensor larger than one buffer of the device may be.
-    #[error(
-        "tensor `{name}` needs a buffer of {needed} bytes, the device allows {allowed}\nhint: run on --device cpu or on an adapter with larger buffers (`vision-ekipl doctor` lists them)"
-    )]
-    TooLarge {
-        /// Hub name.
-        name: String,
-        /// Bytes needed.
-        needed: u64,
-        /// Bytes the device allows.
-        allowed: u64,
-    },
-}
+pub use error::WeightsError;
 
 /// One parameter: values on the device and the shape they have in files.
 #[derive(Debug, Clone)]
@@ -209,7 +116,13 @@ impl Weights {
         // SAFETY: the map is read-only and dropped before this function returns; a checkpoint that another program
         // truncates meanwhile ends the process, as with every reader of mapped safetensors.
         let map = unsafe { Mmap::map(&handle) }.map_err(io)?;
-        let tensors = SafeTensors::deserialize(&map).map_err(|error| broken(error.to_string()))?;
+        let tensors = SafeTensors::deserialize(&map).map_err(|error| {
+            let announced = announced_bytes(&map).filter(|announced| *announced != bytes);
+            let expected = announced.map_or_else(String::new, |announced| {
+                format!(" (its header announces {announced} bytes)")
+            });
+            broken(format!("{error}{expected}"))
+        })?;
         let mut names = tensors.names();
         names.sort_unstable();
         let mut stored = Vec::with_capacity(names.len());
@@ -414,6 +327,16 @@ fn shard_files(folder: &Path) -> Result<(Vec<String>, Option<Value>), WeightsErr
     files.sort();
     files.dedup();
     Ok((files, Some(index)))
+}
+
+/// Length of a safetensors file by its own header, if that is whole: 8 bytes, the header, the tensors.
+fn announced_bytes(file: &[u8]) -> Option<u64> {
+    let (length, rest) = file.split_first_chunk::<8>()?;
+    let header = rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    let tensors: serde_json::Map<String, Value> = serde_json::from_slice(header).ok()?;
+    let end = |tensor: &Value| tensor.get("data_offsets")?.get(1)?.as_u64();
+    let end = tensors.values().filter_map(end).max()?;
+    Some(8 + header.len() as u64 + end)
 }
 
 /// Decodes little-endian f32, f16 or bf16 and refuses values that are not finite.

@@ -133,7 +133,7 @@ pub enum PromptError {
     },
     /// The prompt exceeds a length limit; it is never cut.
     #[error(
-        "example `{id}`: the prompt has {tokens} tokens ({image_tokens} of them for images), more than {limit_name} {limit}\nhint: {hint}"
+        "example `{id}`: the prompt has {tokens} tokens ({image_tokens} of them for images), more than {limit}\nhint: {hint}"
     )]
     PromptTooLong {
         /// The row's id.
@@ -142,10 +142,8 @@ pub enum PromptError {
         tokens: usize,
         /// Those that stand for pictures.
         image_tokens: usize,
-        /// Which limit.
-        limit_name: &'static str,
-        /// Its value.
-        limit: usize,
+        /// Which limit, and its value.
+        limit: String,
         /// The remedy, with numbers.
         hint: String,
     },

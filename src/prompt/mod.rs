@@ -45,8 +45,10 @@ pub struct PromptOptions {
     pub max_pixels: Option<usize>,
     /// Most tokens of a prompt; longer ones are refused, never cut.
     pub max_prompt_length: Option<usize>,
-    /// Most tokens of a prompt that the model can read, room for the completion already taken off.
+    /// Most tokens that the model can read, prompt and completion together.
     pub context_length: Option<usize>,
+    /// Most tokens of a completion, which must find room in the context.
+    pub max_completion_length: usize,
 }
 
 /// Turns conversations with pictures into what the policy reads, and completions into tokens and back.

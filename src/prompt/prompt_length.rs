@@ -45,25 +45,36 @@ pub(super) fn check_length(
 ) -> Result<(), PromptError> {
     let image_tokens = count_tokens(size.images, settings, settings.max_pixels);
     let tokens = size.text_tokens + image_tokens;
-    let limits = [
-        ("max_prompt_length", options.max_prompt_length),
-        ("the context length", options.context_length),
-    ];
-    let tightest = limits
+    let own = options
+        .max_prompt_length
+        .map(|limit| (format!("max_prompt_length {limit}"), limit));
+    let tightest = own
         .into_iter()
-        .filter_map(|(name, limit)| limit.map(|limit| (name, limit)))
+        .chain(context(options))
         .min_by_key(|(_, limit)| *limit);
     match tightest {
-        Some((limit_name, limit)) if tokens > limit => Err(PromptError::PromptTooLong {
+        Some((shown, limit)) if tokens > limit => Err(PromptError::PromptTooLong {
             id: id.to_owned(),
             tokens,
             image_tokens,
-            limit_name,
-            limit,
+            limit: shown,
             hint: hint(size, settings, options, tokens, limit),
         }),
         _ => Ok(()),
     }
+}
+
+/// What the model's context leaves for the prompt: in words and in tokens.
+fn context(options: &PromptOptions) -> Option<(String, usize)> {
+    let (context, completion) = (options.context_length?, options.max_completion_length);
+    if completion == 0 {
+        return Some((format!("the context length {context}"), context));
+    }
+    let room = context.saturating_sub(completion);
+    let shown = format!(
+        "the {room} that the context length {context} leaves beside max_completion_length {completion}"
+    );
+    Some((shown, room))
 }
 
 fn hint(
@@ -77,9 +88,13 @@ fn hint(
     if let Some(max_pixels) = fitting_max_pixels(size, settings, limit) {
         remedies.push(format!("lower max_pixels to <= {max_pixels}"));
     }
-    let context = options.context_length.unwrap_or(usize::MAX);
-    if options.max_prompt_length.is_some() && tokens <= context {
+    let room = context(options).map_or(usize::MAX, |(_, room)| room);
+    if options.max_prompt_length.is_some() && tokens <= room {
         remedies.push(format!("raise max_prompt_length to {tokens}"));
+    }
+    let rest = options.context_length.unwrap_or(0).saturating_sub(tokens);
+    if tokens > room && rest > 0 {
+        remedies.push(format!("lower max_completion_length to <= {rest}"));
     }
     if remedies.is_empty() {
         remedies.push("shorten the text or give fewer images".to_owned());
@@ -170,6 +185,24 @@ mod tests {
         let text = message(None, Some(70));
         assert!(
             text.ends_with("hint: shorten the text or give fewer images"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_completion_takes_its_part_of_the_context() {
+        let options = PromptOptions {
+            context_length: Some(100),
+            max_completion_length: 40,
+            ..PromptOptions::default()
+        };
+        let text = checked(options).expect_err("too long").to_string();
+        assert!(
+            text.contains("88 tokens (18 of them for images), more than the 60 that the context length 100 leaves beside max_completion_length 40"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("hint: lower max_completion_length to <= 12"),
             "{text}"
         );
     }

@@ -245,67 +245,57 @@ mod tests {
         assert_eq!(written.unwrap().step, 1);
     }
 
-    /// The states of the folder after a kill at each point of saving step 20 over an older checkpoint of step 20.
+    /// Leaves what a kill leaves while step 20 is saved over an older checkpoint of step 20, and expects `weights` after
+    /// the repair and after saving again.
+    fn killed(moment: &str, leave_behind: impl FnOnce(&Path), expected: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        leave_behind(directory);
+        repair(directory).unwrap();
+        assert_eq!(names(directory), ["checkpoint-20"], "killed {moment}");
+        assert_eq!(
+            weights(&list(directory).unwrap()[0]),
+            expected,
+            "killed {moment}"
+        );
+        write(directory, 20, "again").unwrap();
+        assert_eq!(
+            names(directory),
+            ["checkpoint-20"],
+            "killed {moment}, then saved again"
+        );
+        assert_eq!(weights(&list(directory).unwrap()[0]), "again");
+    }
+
     #[test]
     fn a_kill_at_any_moment_leaves_a_whole_last_checkpoint() {
-        let old = |directory: &Path, name: &str| {
-            write(directory, 20, "old").unwrap();
-            fs::rename(directory.join("checkpoint-20"), directory.join(name)).unwrap();
+        let whole = |directory: &Path, name: &str, weights: &str| {
+            write(directory, 99, weights).unwrap();
+            fs::rename(directory.join("checkpoint-99"), directory.join(name)).unwrap();
         };
-        let half = |directory: &Path| {
-            fs::create_dir(directory.join("checkpoint-20.partial")).unwrap();
-            fs::write(directory.join("checkpoint-20.partial/weights"), "ha").unwrap();
+        let half = |directory: &Path, name: &str| {
+            fs::create_dir(directory.join(name)).unwrap();
+            fs::write(directory.join(name).join("weights"), "ha").unwrap();
         };
-        let cases: [(&str, Box<dyn Fn(&Path)>, &str); 4] = [
-            (
-                "while writing",
-                Box::new(move |d: &Path| (old(d, "checkpoint-20"), half(d)).1),
-                "old",
-            ),
-            (
-                "between the renames",
-                Box::new(move |d: &Path| (old(d, "checkpoint-20.replaced"), half(d)).1),
-                "old",
-            ),
-            (
-                "before the old one is removed",
-                Box::new(move |d: &Path| {
-                    old(d, "checkpoint-20.replaced");
-                    drop(write(d, 21, "new").unwrap());
-                    fs::rename(d.join("checkpoint-21"), d.join("checkpoint-20")).unwrap();
-                }),
-                "new",
-            ),
-            (
-                "while the limit removes one",
-                Box::new(|d: &Path| {
-                    write(d, 20, "new").unwrap();
-                    fs::create_dir(d.join("checkpoint-5.partial")).unwrap();
-                }),
-                "new",
-            ),
-        ];
-        for (moment, leave_behind, expected) in cases {
-            let directory = tempfile::tempdir().unwrap();
-            leave_behind(directory.path());
-            repair(directory.path()).unwrap();
-            assert_eq!(
-                names(directory.path()),
-                ["checkpoint-20"],
-                "killed {moment}"
-            );
-            assert_eq!(
-                weights(&list(directory.path()).unwrap()[0]),
-                expected,
-                "killed {moment}"
-            );
-            write(directory.path(), 20, "again").unwrap();
-            assert_eq!(
-                names(directory.path()),
-                ["checkpoint-20"],
-                "killed {moment}, then saved again"
-            );
-            assert_eq!(weights(&list(directory.path()).unwrap()[0]), "again");
-        }
+        let writing = |directory: &Path| {
+            whole(directory, "checkpoint-20", "old");
+            half(directory, "checkpoint-20.partial");
+        };
+        killed("while writing", writing, "old");
+        let renaming = |directory: &Path| {
+            whole(directory, "checkpoint-20.replaced", "old");
+            whole(directory, "checkpoint-20.partial", "new");
+        };
+        killed("between the renames", renaming, "old");
+        let replaced = |directory: &Path| {
+            whole(directory, "checkpoint-20", "new");
+            half(directory, "checkpoint-20.replaced");
+        };
+        killed("while the old one is removed", replaced, "new");
+        let limited = |directory: &Path| {
+            whole(directory, "checkpoint-20", "new");
+            half(directory, "checkpoint-5.partial");
+        };
+        killed("while the limit removes one", limited, "new");
     }
 }

@@ -20,6 +20,9 @@ const LOCK_FILE: &str = "run.lock";
 /// Written and removed to find out whether the folder takes data.
 const PROBE_FILE: &str = "write-probe.partial";
 
+/// The rows that a start refused; it may be the only thing that a start leaves behind, so it is no sign of a run.
+pub const REJECTED_FILE: &str = "rejected_rows.jsonl";
+
 /// What to do with an earlier run in the same folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -215,7 +218,7 @@ fn refuse_earlier_run(output_dir: &Path) -> Result<(), RunFolderError> {
         .filter_map(|path| path.file_name())
         .map(|name| name.to_string_lossy().into_owned());
     match names
-        .filter(|name| name != LOCK_FILE && name != PROBE_FILE)
+        .filter(|name| ![LOCK_FILE, PROBE_FILE, REJECTED_FILE].contains(&name.as_str()))
         .min()
     {
         Some(found) => Err(RunFolderError::NotEmpty {

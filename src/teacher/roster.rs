@@ -86,7 +86,7 @@ impl Roster {
     }
 
     /// Asks every teacher for its actions for each of `prompts` and turns the answers into actions of the policy's
-    /// tokens. Without prompts nobody is asked.
+    /// tokens. Each teacher gets a seed of its own. Without prompts nobody is asked.
     ///
     /// # Errors
     /// What a teacher fails with, and [`TeacherError::AnswerCount`].
@@ -99,7 +99,9 @@ impl Roster {
     ) -> Result<RosterAnswer, TeacherError> {
         let mut actions = vec![Vec::new(); prompts.len()];
         let mut statistics = Vec::with_capacity(self.teachers.len());
-        for teacher in &mut self.teachers {
+        for (index, teacher) in self.teachers.iter_mut().enumerate() {
+            // Two entries of one model must not draw the same.
+            let seed = seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut tally = TeacherStatistics::new(teacher.name());
             if !prompts.is_empty() {
                 ask(teacher.as_mut(), prompts, seed, |prompt, answer| {
@@ -281,6 +283,39 @@ mod tests {
             ("weak", 2, 2, 4)
         );
         assert!(strong.dropped.is_empty() && weak.dropped.is_empty());
+    }
+
+    /// Says the seed that it got.
+    struct Seed(&'static str);
+
+    impl Teacher for Seed {
+        fn name(&self) -> &str {
+            self.0
+        }
+
+        fn num_actions(&self) -> usize {
+            1
+        }
+
+        fn act(
+            &mut self,
+            _: &[TeacherRequest<'_>],
+            seed: u64,
+        ) -> Result<Vec<Vec<TeacherAnswer>>, TeacherError> {
+            Ok(vec![vec![answer(&format!("{:04x}", seed >> 48))]])
+        }
+    }
+
+    #[test]
+    fn teachers_draw_from_seeds_of_their_own() {
+        let texts = || -> Vec<String> {
+            let answer = act(vec![Box::new(Seed("a")), Box::new(Seed("b"))], 1).expect("answers");
+            let texts = answer.actions[0].iter().map(|action| action.text.clone());
+            texts.collect()
+        };
+        let found = texts();
+        assert_ne!(found[0], found[1]);
+        assert_eq!(found, texts());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What several integration tests need: golden files, devices, and prompts made of golden tensors.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod program;
+pub mod run;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

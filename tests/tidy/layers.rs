@@ -87,12 +87,12 @@ fn a_stage_imports_records_only() {
 
 #[test]
 fn only_composers_use_several_stages() {
+    let sources = files("src", "rs");
     let mut places = Vec::new();
     for name in top_modules()
         .iter()
         .filter(|name| !HOST.contains(&name.as_str()) && !COMPOSERS.contains(&name.as_str()))
     {
-        let sources = files("src", "rs");
         let own = sources.iter().filter(|file| module(&file.path) == name);
         let used: BTreeSet<&str> = own.flat_map(SourceFile::imported_modules).collect();
         let stages: Vec<&str> = used

@@ -84,7 +84,7 @@ fn read(relative: String, path: &Path) -> SourceFile {
 pub fn parse(path: String, text: String) -> SourceFile {
     let (mut code, strings) = blank_comments_and_literals(&text);
     let tests = if path.ends_with("/tests.rs") {
-        vec![0..code.len()]
+        std::iter::once(0..code.len()).collect()
     } else {
         test_items(&code)
     };

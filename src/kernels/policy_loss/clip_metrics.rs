@@ -1,7 +1,7 @@
 //! TRL's clip metrics and `kl` from the terms of the loss, on the host.
 //! It knows neither tensors nor devices.
 
-use super::TERMS;
+use super::{PolicyLossOptions, TERMS};
 
 /// What TRL logs beside the loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,7 +35,7 @@ impl PolicyLossMetrics {
     }
 }
 
-/// The metrics of `GRPOTrainer._compute_loss` from `terms` [5, R, T] and `mask` [R, T] with rows of `tokens` tokens.
+/// The metrics of `GRPOTrainer._compute_loss` from `terms` [5, R, T] and `mask` [R, T], with T = `tokens`.
 ///
 /// At sequence level a row counts once, whatever its length, and a row without tokens counts as not clipped. Per
 /// token, a row without tokens is left out of the smallest and largest share. Without any token every value is 0.
@@ -47,7 +47,7 @@ pub fn policy_loss_metrics(
     terms: &[f32],
     mask: &[f32],
     tokens: usize,
-    sequence_level: bool,
+    options: &PolicyLossOptions,
 ) -> PolicyLossMetrics {
     assert_eq!(
         terms.len(),
@@ -62,19 +62,19 @@ pub fn policy_loss_metrics(
         .zip(high)
         .map(|(low, high)| low.max(*high))
         .collect();
-    let rows = if sequence_level {
+    let level = if options.sequence_level {
         Level::Row
     } else {
         Level::Token
     };
-    let low = Shares::new(low, mask, tokens, rows);
-    let high = Shares::new(high, mask, tokens, rows);
+    let low = Shares::new(low, mask, tokens, level);
+    let high = Shares::new(high, mask, tokens, level);
     PolicyLossMetrics {
         clip_low_mean: low.mean,
         clip_low_min: low.smallest,
         clip_high_mean: high.mean,
         clip_high_max: high.largest,
-        clip_region_mean: Shares::new(&region, mask, tokens, rows).mean,
+        clip_region_mean: Shares::new(&region, mask, tokens, level).mean,
         kl: Shares::new(plane(2), mask, tokens, Level::Token).mean,
     }
 }
@@ -144,6 +144,17 @@ fn sum_and_count(values: &[f32], mask: &[f32]) -> (f64, f64) {
 mod tests {
     use super::*;
 
+    fn options(sequence_level: bool) -> PolicyLossOptions {
+        PolicyLossOptions {
+            epsilon_low: 0.2,
+            epsilon_high: 0.2,
+            delta: None,
+            beta: 0.0,
+            sequence_level,
+            bias_corrected_kl: false,
+        }
+    }
+
     /// Two rows of three tokens; the last token of the first row is masked.
     fn terms() -> (Vec<f32>, Vec<f32>) {
         let planes = [
@@ -159,7 +170,7 @@ mod tests {
     #[test]
     fn token_level_counts_tokens() {
         let (terms, mask) = terms();
-        let metrics = policy_loss_metrics(&terms, &mask, 3, false);
+        let metrics = policy_loss_metrics(&terms, &mask, 3, &options(false));
         assert!((metrics.clip_low_mean - 0.2).abs() < 1e-9, "{metrics:?}");
         assert!((metrics.clip_high_mean - 0.4).abs() < 1e-9, "{metrics:?}");
         assert!((metrics.clip_region_mean - 0.6).abs() < 1e-9, "{metrics:?}");
@@ -173,7 +184,7 @@ mod tests {
     #[test]
     fn sequence_level_counts_rows() {
         let (terms, mask) = terms();
-        let metrics = policy_loss_metrics(&terms, &mask, 3, true);
+        let metrics = policy_loss_metrics(&terms, &mask, 3, &options(true));
         assert_eq!(
             (
                 metrics.clip_low_mean,
@@ -188,12 +199,13 @@ mod tests {
     #[test]
     fn rows_without_tokens_have_no_share() {
         let (terms, _) = terms();
-        let metrics = policy_loss_metrics(&terms, &[0.0, 0.0, 0.0, 1.0, 1.0, 1.0], 3, false);
+        let metrics =
+            policy_loss_metrics(&terms, &[0.0, 0.0, 0.0, 1.0, 1.0, 1.0], 3, &options(false));
         assert!(
             (metrics.clip_high_max - 2.0 / 3.0).abs() < 1e-9,
             "{metrics:?}"
         );
-        let nothing = policy_loss_metrics(&terms, &[0.0; 6], 3, false);
+        let nothing = policy_loss_metrics(&terms, &[0.0; 6], 3, &options(false));
         assert!(
             nothing.named().iter().all(|(_, value)| *value == 0.0),
             "{nothing:?}"

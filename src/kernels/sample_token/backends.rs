@@ -71,7 +71,11 @@ fn shader(workgroup: u32) -> Shader {
     Shader {
         name: "sample_token",
         source: include_str!("../../../shaders/sample_token.wgsl"),
-        shared: &[include_str!("../../../shaders/shared/index.wgsl")],
+        shared: &[
+            include_str!("../../../shaders/shared/index.wgsl"),
+            include_str!("../../../shaders/shared/float_key.wgsl"),
+            include_str!("../../../shaders/shared/lane_sums.wgsl"),
+        ],
         tunables: vec![("WORKGROUP", format!("{workgroup}u"))],
         workgroup,
     }

@@ -1,0 +1,100 @@
+//! What can be wrong with weight files, in words that name the file, the tensor and a remedy.
+//!
+//! Knows nothing of how they are read.
+
+/// Why weights cannot be loaded or saved.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// Neither `model.safetensors` nor an index in the folder.
+    #[error(
+        "{folder}: no model.safetensors and no model.safetensors.index.json\nhint: pass the folder of a downloaded Hugging Face model; pickled .bin weights must be converted to safetensors first"
+    )]
+    NoFile {
+        /// The folder.
+        folder: String,
+    },
+    /// A file cannot be read or written.
+    #[error(
+        "{path}: {source}\nhint: check that the file exists, that it may be accessed, and that the disk is not full"
+    )]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not a whole safetensors file.
+    #[error(
+        "{path}: not a whole safetensors file: {problem}; {bytes} bytes are there\nhint: copy or download it again"
+    )]
+    Broken {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// A tensor that the model needs is in none of the files.
+    #[error(
+        "{folder}: tensor `{name}` is missing\nhint: the shards are incomplete, or config.json belongs to another model"
+    )]
+    Missing {
+        /// The folder.
+        folder: String,
+        /// Hub name.
+        name: String,
+    },
+    /// A tensor of another shape than the configuration says.
+    #[error(
+        "{folder}: tensor `{name}` must have shape {expected:?}, found {found:?}\nhint: config.json belongs to another model"
+    )]
+    Shape {
+        /// The folder.
+        folder: String,
+        /// Hub name.
+        name: String,
+        /// By the configuration.
+        expected: Vec<usize>,
+        /// In the file.
+        found: Vec<usize>,
+    },
+    /// A number format other than f32, f16, bf16.
+    #[error(
+        "{path}: tensor `{name}` is {found}; weights must be F32, F16 or BF16\nhint: quantised checkpoints are not supported, take the original one"
+    )]
+    Format {
+        /// The file.
+        path: String,
+        /// Name in the file.
+        name: String,
+        /// What it is.
+        found: String,
+    },
+    /// NaN or infinity.
+    #[error(
+        "{path}: tensor `{name}` holds {found} at index {index}\nhint: the checkpoint is damaged or comes from a diverged run; take an earlier one"
+    )]
+    NotFinite {
+        /// The file.
+        path: String,
+        /// Name in the file.
+        name: String,
+        /// The value.
+        found: f32,
+        /// Where.
+        index: usize,
+    },
+    /// A tensor larger than one buffer of the device may be.
+    #[error(
+        "tensor `{name}` needs a buffer of {needed} bytes, the device allows {allowed}\nhint: run on --device cpu or on an adapter with larger buffers (`vision-ekipl doctor` lists them)"
+    )]
+    TooLarge {
+        /// Hub name.
+        name: String,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes the device allows.
+        allowed: u64,
+    },
+}
