@@ -6,11 +6,12 @@
 //   A = 0 for rows that are not wanted and for groups without a baseline
 //
 // rewards [R] and marks [R] (1 = in the baseline, 2 = wanted, 3 = both) sorted by group; starts [G + 1] = first row of
-// each group, then R (whole numbers, exact as f32); batch_divisor [1]; advantages [R]. One workgroup = one group; with
-// MEASURE one workgroup computes batch_divisor from all rows instead. Sums run over rewards minus the lowest one, so
-// that rewards that differ little keep their differences.
+// each group, then R (whole numbers, exact as f32); batch_divisor [1]; advantages [R]. LANES threads = one group, either
+// one thread or the whole workgroup; with MEASURE they compute batch_divisor from all rows instead. Sums run over
+// rewards minus the lowest one, so that rewards that differ little keep their differences.
 
-const WORKGROUP: u32 = 32u;
+const WORKGROUP: u32 = 64u;
+const LANES: u32 = 1u; // threads per group: 1 or WORKGROUP
 const EPSILON: f32 = 1e-4;
 const HIGHEST: f32 = 3.0e38; // beyond every reward: WGSL has no infinity
 
@@ -48,11 +49,14 @@ fn has(row: u32, mark: u32) -> bool {
     return (u32(marks[row]) & mark) != 0u;
 }
 
-// Sum over all lanes of x and y, minimum of z, maximum of w, the same in every lane.
+// Sum of x and y, minimum of z, maximum of w over the lanes of a group, the same in each of them.
 fn combine(lane: u32, value: vec4<f32>) -> vec4<f32> {
+    if LANES == 1u {
+        return value;
+    }
     lanes[lane] = value;
     workgroupBarrier();
-    for (var stride = WORKGROUP / 2u; stride > 0u; stride /= 2u) {
+    for (var stride = LANES / 2u; stride > 0u; stride /= 2u) {
         if lane < stride {
             let a = lanes[lane];
             let b = lanes[lane + stride];
@@ -68,7 +72,7 @@ fn combine(lane: u32, value: vec4<f32>) -> vec4<f32> {
 // Statistics of the rows of start..end that carry `mark`.
 fn statistics_of(lane: u32, start: u32, end: u32, mark: u32) -> Statistics {
     var extremes = vec4<f32>(0.0, 0.0, HIGHEST, -HIGHEST); // y: count
-    for (var row = start + lane; row < end; row += WORKGROUP) {
+    for (var row = start + lane; row < end; row += LANES) {
         if has(row, mark) {
             extremes += vec4<f32>(0.0, 1.0, 0.0, 0.0);
             extremes.z = min(extremes.z, rewards[row]);
@@ -80,13 +84,13 @@ fn statistics_of(lane: u32, start: u32, end: u32, mark: u32) -> Statistics {
     let lowest = extremes.z;
 
     var sum = 0.0;
-    for (var row = start + lane; row < end; row += WORKGROUP) {
+    for (var row = start + lane; row < end; row += LANES) {
         sum += select(0.0, rewards[row] - lowest, has(row, mark));
     }
     let shift = combine(lane, vec4<f32>(sum, 0.0, 0.0, 0.0)).x / count;
 
     var squares = 0.0;
-    for (var row = start + lane; row < end; row += WORKGROUP) {
+    for (var row = start + lane; row < end; row += LANES) {
         let deviation = rewards[row] - lowest - shift;
         squares += select(0.0, deviation * deviation, has(row, mark));
     }
@@ -100,25 +104,24 @@ fn statistics_of(lane: u32, start: u32, end: u32, mark: u32) -> Statistics {
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
-    let index = flat_group(group, groups);
-    if index >= params.groups {
-        return;
-    }
+    let lane = invocation % LANES;
     if params.scale == MEASURE {
         let batch = statistics_of(lane, 0u, params.rows, WANTED);
-        if lane == 0u {
+        if invocation == 0u {
             batch_divisor[0] = batch.divisor;
         }
         return;
     }
-    let start = u32(starts[index]);
-    let end = u32(starts[index + 1u]);
+    // Past the last group start and end are equal: barriers must be met by every thread.
+    let index = flat_group(group, groups) * (WORKGROUP / LANES) + invocation / LANES;
+    let start = u32(starts[min(index, params.groups)]);
+    let end = u32(starts[min(index + 1u, params.groups)]);
     let baseline = statistics_of(lane, start, end, BASELINE);
     var divisor = select(1.0, baseline.divisor, params.scale == GROUP);
     divisor = select(divisor, batch_divisor[0], params.scale == BATCH);
-    for (var row = start + lane; row < end; row += WORKGROUP) {
+    for (var row = start + lane; row < end; row += LANES) {
         let counts = has(row, WANTED) && baseline.count > 0.0;
         advantages[row] = select(0.0, (rewards[row] - baseline.lowest - baseline.shift) / divisor, counts);
     }

@@ -12,7 +12,6 @@
 // id -1: a logit is NaN or +infinity; -2: no token may be drawn. One workgroup = one row. Keys: shared/float_key.wgsl.
 
 const WORKGROUP: u32 = 256u;
-const DIGITS: u32 = 11u; // a 32-bit key is found in 11 steps of 3 bits
 
 struct Params {
     rows: u32,
@@ -39,13 +38,12 @@ struct Row {
     threshold: u32,
     tie: u32,
 }
-struct Highest { key: u32, id: u32 }
+struct Token { key: u32, id: u32 }
 struct Threshold { key: u32, below: f32 }
 struct Range { start: u32, end: u32 }
-var<workgroup> lanes_highest: array<Highest, WORKGROUP>;
-var<workgroup> spans_highest: array<Highest, SPANS>;
-var<workgroup> lanes_count: array<u32, WORKGROUP>;
-var<workgroup> first_tie: u32;
+
+var<workgroup> lanes_highest: array<Token, WORKGROUP>;
+var<workgroup> spans_highest: array<Token, SPANS>;
 
 fn key_at(row: Row, id: u32) -> u32 {
     let blocked = suppressed[min(id, params.last_suppressed)] > 0.5;
@@ -57,82 +55,51 @@ fn weight_of(row: Row, key: u32) -> f32 {
     return select(exp((value_of(key) - row.highest) * row.scale), 1.0, row.scale == 0.0);
 }
 
-// Largest key of the row and the lowest id that has it.
-fn find_highest(lane: u32, row: Row) -> Highest {
-    var highest = Highest(NO_VALUE, lane);
-    for (var id = lane; id < params.vocabulary; id += WORKGROUP) {
-        highest = higher(highest, Highest(key_at(row, id), id));
-    }
-    lanes_highest[lane] = highest;
-    workgroupBarrier();
-    if lane < SPANS {
-        for (var other = lane * SPAN; other < (lane + 1u) * SPAN; other++) {
-            highest = higher(highest, lanes_highest[other]);
-        }
-        spans_highest[lane] = highest;
-    }
-    workgroupBarrier();
-    highest = spans_highest[0];
-    for (var span = 1u; span < SPANS; span++) {
-        highest = higher(highest, spans_highest[span]);
-    }
-    return highest;
+// Ascending order of tokens.
+fn is_below(a: Token, b: Token) -> bool {
+    return a.key < b.key || (a.key == b.key && a.id < b.id);
 }
 
-fn higher(a: Highest, b: Highest) -> Highest {
+// The more likely token, the lower id among equals.
+fn more_likely(a: Token, b: Token) -> Token {
     if b.key > a.key || (b.key == a.key && b.id < a.id) {
         return b;
     }
     return a;
 }
 
-// Sum of weights and number of the tokens from `lowest` up.
-fn measure(lane: u32, row: Row, lowest: u32) -> vec2<f32> {
+// The most likely token of the row; lanes_highest keeps that of every lane.
+fn find_highest(lane: u32, row: Row) -> Token {
+    var highest = Token(NO_VALUE, lane);
+    for (var id = lane; id < params.vocabulary; id += WORKGROUP) {
+        highest = more_likely(highest, Token(key_at(row, id), id));
+    }
+    lanes_highest[lane] = highest;
+    workgroupBarrier();
+    if lane < SPANS {
+        for (var other = lane * SPAN; other < (lane + 1u) * SPAN; other++) {
+            highest = more_likely(highest, lanes_highest[other]);
+        }
+        spans_highest[lane] = highest;
+    }
+    workgroupBarrier();
+    highest = spans_highest[0];
+    for (var span = 1u; span < SPANS; span++) {
+        highest = more_likely(highest, spans_highest[span]);
+    }
+    return highest;
+}
+
+// Sum of weights and number of the tokens from row.threshold up.
+fn measure(lane: u32, row: Row) -> vec2<f32> {
     var sum = vec4<f32>(0.0);
     for (var id = lane; id < params.vocabulary; id += WORKGROUP) {
         let key = key_at(row, id);
-        if key != NO_VALUE && key >= lowest {
+        if key != NO_VALUE && key >= row.threshold {
             sum += vec4<f32>(weight_of(row, key), 1.0, 0.0, 0.0);
         }
     }
     return sum_octet(lane, Octet(sum, vec4<f32>(0.0))).low.xy;
-}
-
-// Ends of the digits' intervals, saturated at the highest key.
-fn ends_of(low: u32, digits: vec4<u32>, shift: u32) -> vec4<u32> {
-    let fits = digits <= vec4<u32>((NOT_FINITE - low) >> shift);
-    return select(vec4<u32>(NOT_FINITE), vec4<u32>(low) + (digits << vec4<u32>(shift)), fits);
-}
-
-// Smallest key up to which the weights from row.threshold on add up to more than `limit`, and the sum below it.
-// Three bits of the key per step, most significant first.
-fn search(lane: u32, row: Row, limit: f32) -> Threshold {
-    var low = 0u;
-    var below = 0.0;
-    for (var step = 0u; step < DIGITS; step++) {
-        let shift = 30u - 3u * step;
-        let ends_low = ends_of(low, vec4<u32>(1u, 2u, 3u, 4u), shift);
-        let ends_high = ends_of(low, vec4<u32>(5u, 6u, 7u, 8u), shift);
-        let lowest = max(max(low, row.threshold), NO_VALUE + 1u);
-        var sum = Octet(vec4<f32>(0.0), vec4<f32>(0.0));
-        for (var id = lane; id < params.vocabulary; id += WORKGROUP) {
-            let key = key_at(row, id);
-            if key >= lowest && key < ends_high.w {
-                let weight = vec4<f32>(weight_of(row, key));
-                sum.low += select(vec4<f32>(0.0), weight, vec4<u32>(key) < ends_low);
-                sum.high += select(vec4<f32>(0.0), weight, vec4<u32>(key) < ends_high);
-            }
-        }
-        sum = sum_octet(lane, sum);
-        var reached = array<f32, 8>(0.0, sum.low.x, sum.low.y, sum.low.z, sum.low.w, sum.high.x, sum.high.y, sum.high.z);
-        var digit = 0u;
-        for (var next = 1u; next < 8u && below + reached[next] <= limit; next++) {
-            digit = next;
-        }
-        below += reached[digit];
-        low += min(digit, (NOT_FINITE - low) >> shift) << shift;
-    }
-    return Threshold(low, below);
 }
 
 // The part of `whole` that a lane walks through alone; parts are in id order.
@@ -142,33 +109,26 @@ fn part_of(whole: Range, lane: u32) -> Range {
     return Range(start, min(start + length, whole.end));
 }
 
-// Lowest id of the threshold's key that top-p keeps: the first `wanted` ids are dropped, but never all.
-fn first_kept_tie(lane: u32, row: Row, wanted: u32) -> u32 {
-    let part = part_of(Range(0u, params.vocabulary), lane);
-    var count = 0u;
-    for (var id = part.start; id < part.end; id++) {
-        count += select(0u, 1u, key_at(row, id) == row.threshold);
+// The row with the threshold of top-k and top-p. With top-k the list holds all that can be kept; without, three
+// quarters of the lanes' highest tokens are a guess at what top-p keeps.
+fn filtered(lane: u32, unfiltered: Row, top: u32, eligible: f32) -> Row {
+    var row = unfiltered;
+    var total = 0.0;
+    var wanted = params.top_k;
+    if params.top_k == 0u {
+        total = measure(lane, row).x;
+        wanted = WORKGROUP / 4u * 3u;
     }
-    lanes_count[lane] = count;
-    workgroupBarrier();
-    var before = 0u;
-    var total = 0u;
-    for (var other = 0u; other < WORKGROUP; other++) {
-        before += select(0u, lanes_count[other], other < lane);
-        total += lanes_count[other];
+    var first = NOWHERE;
+    if wanted <= WORKGROUP {
+        first = short_search(lane, row, wanted, total);
     }
-    let dropped = min(wanted, max(total, 1u) - 1u);
-    var rank = before;
-    for (var id = part.start; id < part.end && dropped < before + count; id++) {
-        if key_at(row, id) == row.threshold {
-            if rank == dropped {
-                first_tie = id; // true in one lane
-            }
-            rank += 1u;
-        }
+    if first == NOWHERE {
+        return long_search(lane, row, top, eligible);
     }
-    workgroupBarrier();
-    return first_tie;
+    row.threshold = list[first].key;
+    row.tie = list[first].id;
+    return row;
 }
 
 // Weight of a token, 0 if a filter dropped it.
@@ -222,21 +182,12 @@ fn main(
     var row = Row(index * params.vocabulary, 0.0, 1.0 / params.logprob_temperature, NO_VALUE, 0u);
     let top = find_highest(lane, row);
     row.highest = value_of(top.key);
-    let unfiltered = measure(lane, row, NO_VALUE);
+    let unfiltered = measure(lane, row);
     var token = top.id;
     if params.temperature > 0.0 {
-        if params.top_k > 0u {
-            row.scale = 0.0;
-            row.threshold = search(lane, row, unfiltered.y - f32(params.top_k)).key;
-        }
         row.scale = 1.0 / params.temperature;
-        if params.drop_share > 0.0 {
-            let limit = params.drop_share * measure(lane, row, row.threshold).x;
-            let found = search(lane, row, limit);
-            row.threshold = min(found.key, top.key);
-            let share = max(weight_of(row, row.threshold), 1e-37);
-            let wanted = clamp((limit - found.below) / share, 0.0, f32(params.vocabulary));
-            row.tie = first_kept_tie(lane, row, u32(wanted));
+        if params.top_k > 0u || params.drop_share > 0.0 {
+            row = filtered(lane, row, top.key, unfiltered.y);
         }
         token = draw(lane, row, uniforms[index]);
     }

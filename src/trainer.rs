@@ -100,6 +100,8 @@ pub struct Trainer {
     dump: Option<crate::metrics::JsonLines>,
     started: std::time::Instant,
     first_step: u64,
+    /// Generation batches of the file that were used.
+    replayed: usize,
     losses: MetricsWindow,
     /// The step of the newest checkpoint.
     saved_step: u64,
@@ -174,12 +176,14 @@ impl Trainer {
             run.data.shuffle_dataset,
         );
         let (mut window, mut losses) = (MetricsWindow::default(), MetricsWindow::default());
+        let mut replayed = 0;
         if let Some(checkpoint) = &checkpoint {
             let saved = TrainerState::load(&checkpoint.path)?;
             cursor = saved.restore("cursor")?.context("the checkpoint has no data position\nhint: it was saved with `save_only_model`; start afresh from it")?;
             cursor.check(examples.len())?;
             window = saved.restore("window")?.unwrap_or_default();
             losses = saved.restore("losses")?.unwrap_or_default();
+            replayed = saved.restore("replayed")?.unwrap_or_default();
             crate::checkpoint::restore_optimizer(&mut learner, &checkpoint.path, &open.device)?;
             state = TrainerState {
                 max_steps: state.max_steps,
@@ -239,21 +243,12 @@ impl Trainer {
             window,
             evaluation,
             replay,
+            replayed,
         };
-        trainer.skip_replayed();
-        Ok(trainer)
-    }
-
-    /// A resumed replay continues where the run stopped.
-    fn skip_replayed(&mut self) {
-        let per_generation = self.steps_per_generation_batch();
-        if let Some(replay) = &mut self.replay {
-            replay.drain(
-                ..replay
-                    .len()
-                    .min((self.state.global_step / per_generation) as usize),
-            );
+        if let Some(replay) = &mut trainer.replay {
+            replay.drain(..trainer.replayed.min(replay.len()));
         }
+        Ok(trainer)
     }
 
     /// Optimizer steps that one generation batch lasts.
@@ -272,7 +267,9 @@ impl Trainer {
         let step = self.state.global_step;
         // What was learnt since the newest checkpoint is never lost: the step that is to come will save.
         let stopped = STOP.load(Ordering::SeqCst) && self.saved_step == step;
-        (step < self.state.max_steps && !(stopped && self.pending.is_empty())).then_some(step + 1)
+        let replayed = self.replay.as_ref().is_some_and(VecDeque::is_empty);
+        let ended = (stopped || replayed) && self.pending.is_empty();
+        (step < self.state.max_steps && !ended).then_some(step + 1)
     }
 
     /// Where this step's randomness comes from.
@@ -332,6 +329,7 @@ impl Trainer {
         };
         let mut groups: Vec<Group> = examples.iter().zip(prompts).map(group).collect();
         if let Some(replayed) = self.replay.as_mut().and_then(VecDeque::pop_front) {
+            self.replayed += 1;
             for (group, rows) in groups.iter_mut().zip(replayed) {
                 self.replay_into(group, rows, step);
             }
@@ -772,6 +770,7 @@ impl Trainer {
         self.state.keep("cursor", &self.cursor)?;
         self.state.keep("window", &self.window)?;
         self.state.keep("losses", &self.losses)?;
+        self.state.keep("replayed", &self.replayed)?;
         let (learner, base, state) = (&self.learner, &self.base, &self.state);
         let model_only = self.run.output.save_only_model;
         let saved = self.folder.save_checkpoint(step, |dir: &Path| {
@@ -790,6 +789,10 @@ impl Trainer {
     /// # Errors
     /// If a log cannot be written.
     pub fn finish(mut self) -> Result<PathBuf> {
+        // A replay may end before its last step.
+        if self.saved_step != self.state.global_step {
+            self.save(self.state.global_step)?;
+        }
         let runtime = self.started.elapsed().as_secs_f64();
         let steps = (self.state.global_step - self.first_step) as f64;
         let mut metrics = StepMetrics::new();
@@ -806,7 +809,7 @@ impl Trainer {
             "train_loss",
             self.losses.take().get("loss").unwrap_or(f64::NAN),
         );
-        if self.state.global_step == self.state.max_steps {
+        if self.state.global_step == self.state.max_steps || !STOP.load(Ordering::SeqCst) {
             let row = LoggedStep {
                 step: self.state.global_step,
                 metrics,

@@ -268,8 +268,8 @@ fn every_kept_token_is_drawn_on_its_interval_on_every_device() {
     }
 }
 
-#[test]
-fn kept_tokens_match_the_naive_warpers_among_equal_logits() {
+/// Options that take every path of the kernel: thresholds inside and outside of its short list, with and without ties.
+fn filter_options() -> Vec<SampleOptions> {
     let options = |top_k, top_p, min_p| SampleOptions {
         temperature: 0.8,
         top_k,
@@ -277,32 +277,66 @@ fn kept_tokens_match_the_naive_warpers_among_equal_logits() {
         min_p,
         logprob_temperature: 1.0,
     };
-    for seed in 0..40 {
+    vec![
+        options(0, 0.9, 0.0),
+        options(0, 0.37, 0.0),
+        options(7, 1.0, 0.0),
+        options(50, 0.8, 0.05),
+        options(0, 1.0, 0.3),
+        options(1, 0.5, 0.0),
+        options(200, 0.9, 0.0),
+        options(300, 1.0, 0.0),
+        options(100_000, 0.95, 0.0),
+    ]
+}
+
+#[test]
+fn kept_tokens_match_the_naive_warpers_among_equal_logits() {
+    let (cpu, others) = (Device::flex(), devices().split_off(1));
+    for seed in 0..12 {
         let step = [0.0, 0.5, 2.0, 100.0][seed as usize % 4];
-        let batch = random_batch(seed, 1, 1 + 13 * seed as usize, step, seed % 3 == 0);
-        for options in [
-            options(0, 0.9, 0.0),
-            options(0, 0.37, 0.0),
-            options(7, 1.0, 0.0),
-            options(50, 0.8, 0.05),
-            options(0, 1.0, 0.3),
-            options(1, 0.5, 0.0),
-            options(100_000, 0.95, 0.0),
-        ] {
-            let suppressed = batch.suppressed.as_deref();
-            let expected = naive(&batch.logits, suppressed, &options);
+        let row = random_batch(seed, 1, 1 + 61 * seed as usize, step, seed % 3 == 0);
+        for options in filter_options() {
+            let suppressed = row.suppressed.as_deref();
+            let what = format!("seed {seed}, {options:?}");
+            let expected = naive(&row.logits, suppressed, &options);
             let found =
-                sample_weights(&batch.logits, suppressed.unwrap_or(&[]), &options).expect("finite");
-            let kept = |positive: &dyn Fn(usize) -> bool| {
-                (0..found.len())
-                    .filter(|&id| positive(id))
-                    .collect::<Vec<_>>()
+                sample_weights(&row.logits, suppressed.unwrap_or(&[]), &options).expect("finite");
+            let kept = |positive: &dyn Fn(usize) -> bool| -> Vec<usize> {
+                (0..found.len()).filter(|&id| positive(id)).collect()
             };
-            assert_eq!(
-                kept(&|id| found[id] > 0.0),
-                kept(&|id| expected[id] > 0.0),
-                "seed {seed}, {options:?}"
-            );
+            let kept_ids = kept(&|id| expected[id] > 0.0);
+            assert_eq!(kept(&|id| found[id] > 0.0), kept_ids, "{what}");
+
+            // The middles of the first, the last and some other intervals that are wide enough.
+            let middle = |&id: &usize| expected[..id].iter().sum::<f64>() + 0.5 * expected[id];
+            let wide: Vec<usize> = kept_ids
+                .into_iter()
+                .filter(|&id| expected[id] > 1e-4)
+                .collect();
+            let step = wide.len().div_ceil(40);
+            let wide: Vec<usize> = wide
+                .iter()
+                .copied()
+                .step_by(step)
+                .chain(wide.last().copied())
+                .collect();
+            let uniforms: Vec<f32> = wide.iter().map(|id| middle(id) as f32).collect();
+            let logits = row.logits.repeat(uniforms.len());
+            let batch = Batch {
+                vocabulary: row.vocabulary,
+                logits,
+                uniforms,
+                suppressed: row.suppressed.clone(),
+            };
+            for device in others.iter().map(|(_, device)| device).chain([&cpu]) {
+                let ids: Vec<usize> = batch
+                    .sample(device, &options)
+                    .iter()
+                    .map(|chosen| chosen.0 as usize)
+                    .collect();
+                assert_eq!(ids, wide, "{what}");
+            }
         }
     }
 }

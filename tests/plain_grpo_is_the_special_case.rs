@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -74,14 +73,15 @@ fn recorded_actions_join_the_groups() {
     let keys = [
         ("external", external.as_str()),
         ("max_completion_length", "200"),
-        ("max_steps", "3"),
+        ("learning_rate", "1e-3"),
+        ("max_steps", "4"),
         ("reward_funcs", "[accuracy, format]"),
     ];
     let run = work.train("run", &keys);
     let completions = json_lines(&run.join("completions.jsonl"));
     let spoken = json_lines(&work.expert);
     let actions = of_source(&completions, "expert");
-    assert_eq!(actions.len(), 3 * 2, "one for each prompt of each step");
+    assert_eq!(actions.len(), 4 * 2, "one for each prompt of each step");
     let mut right = 0;
     for action in &actions {
         let recorded = spoken
@@ -122,7 +122,7 @@ fn recorded_actions_join_the_groups() {
         "`reward` describes the policy alone"
     );
     let selected = completions.iter().filter(|row| row["selected"] == true);
-    assert_eq!(selected.count(), 3 * 2 * 4, "the group keeps its size");
+    assert_eq!(selected.count(), 4 * 2 * 4, "the group keeps its size");
     assert_raised_probability(&mean("external/policy_prob_mean"));
 }
 
@@ -163,14 +163,23 @@ fn a_missing_action_is_named_before_the_first_step() {
     );
 }
 
-/// Frozen checkpoints on the same device, one folder under two names beside one of another family.
+/// Checkpoints of two families on the same device, one folder under two names. They were taught to answer briefly: a
+/// model of random weights hardly ever ends, and what was cut off is no action.
 #[test]
-fn local_models_act_and_stay_frozen() {
+fn local_models_act() {
     let work = Workspace::new();
-    let (one, other) = (
-        shown(&golden_path("qwen2vl-tiny-v5-sharded-bf16")),
-        shown(&golden_path("qwen25vl-tiny")),
-    );
+    let teacher = |name: &str, folder: &str| -> String {
+        let start = shown(&golden_path(folder));
+        let keys = [
+            ("model_name_or_path", start.as_str()),
+            ("sft_target", "answer"),
+            ("learning_rate", "3e-3"),
+            ("max_steps", "20"),
+        ];
+        shown(&work.fine_tune(name, &keys).join("checkpoint-20"))
+    };
+    let one = teacher("teacher-2", "qwen2vl-tiny-v5-sharded-bf16");
+    let other = teacher("teacher-2.5", "qwen25vl-tiny");
     let external = format!(
         "[{{name: first, model_name_or_path: {one}, temperature: 1}}, \
          {{name: second, model_name_or_path: {one}, temperature: 1, num_actions: 2}}, \
@@ -179,30 +188,24 @@ fn local_models_act_and_stay_frozen() {
     let keys = [
         ("external", external.as_str()),
         ("selection", "all"),
+        ("reward_funcs", "[accuracy]"),
         ("max_steps", "2"),
-        ("shuffle_dataset", "false"),
-        ("num_train_epochs", "1"),
     ];
     let run = work.train("run", &keys);
     let completions = json_lines(&run.join("completions.jsonl"));
-    for (name, count) in [("first", 4), ("second", 8), ("third", 4)] {
-        assert_eq!(of_source(&completions, name).len(), count, "{name}");
-        let tokens = metric(&run, &format!("external/{name}/tokens"));
+    for (name, asked) in [("first", 4), ("second", 8), ("third", 4)] {
+        let actions = of_source(&completions, name);
+        let dropped: f64 = ["empty", "endpoint_length", "too_long", "control_token"]
+            .iter()
+            .flat_map(|reason| metric(&run, &format!("external/{name}/dropped/{reason}")))
+            .sum();
+        assert_eq!(actions.len() as f64 + dropped, f64::from(asked), "{name}");
         assert!(
-            tokens.iter().all(|tokens| *tokens > 0.0),
-            "{name}: {tokens:?}"
+            actions.len() * 2 > asked as usize,
+            "{name}: {dropped} were dropped"
         );
+        assert!(actions.iter().all(|action| action["selected"] == true));
     }
-    let texts: BTreeSet<&str> = ["first", "second"]
-        .iter()
-        .flat_map(|name| of_source(&completions, name))
-        .map(|row| row["completion"].as_str().expect("text"))
-        .collect();
-    assert_eq!(
-        texts.len(),
-        12,
-        "two entries of one folder do not say the same: {texts:?}"
-    );
     let again = work.train("again", &keys);
     assert_same_logs(&again, &run);
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use support::run::{Workspace, json_lines, metric, metrics, shown};
 use support::{Golden, golden_path};
+use vision_ekipl::dataset::Cursor;
 
 /// Metrics that only a run has that samples, or the one that replays has not.
 fn numbers_of_learning(run: &Path) -> Vec<String> {
@@ -82,21 +83,33 @@ fn an_example_that_stands_twice_in_a_batch_replays_as_two_groups() {
     let mut rows: Vec<Value> = serde_json::from_str(&text).expect("a list");
     rows.truncate(3);
     std::fs::write(&few, json!(rows).to_string()).expect("written rows");
+    // The second batch takes the last row of one pass and the first of the next.
+    let seed = (0..).find(|seed| {
+        let mut cursor = Cursor::new(3, *seed, true);
+        cursor.next(2);
+        matches!(cursor.next(2)[..], [first, second] if first == second)
+    });
     let (few, file) = (shown(&few), work.path("rollouts.jsonl"));
-    let dump = shown(&file);
+    let (dump, seed) = (shown(&file), seed.expect("one seed in three").to_string());
     let keys = [
         ("dataset_name", few.as_str()),
-        ("max_steps", "8"),
-        ("max_completion_length", "12"),
+        ("data_seed", seed.as_str()),
+        ("max_steps", "3"),
     ];
     let recorded = work.train(
         "recorded",
         &[&keys[..], &[("dump_rollouts", &dump)]].concat(),
     );
-    let twice = json_lines(&file)
-        .chunks(8)
-        .any(|step| step[0]["id"] == step[7]["id"]);
-    assert!(twice, "some batch holds one example twice");
+    let rows = json_lines(&file);
+    let second: Vec<&Value> = rows[8..16].iter().map(|row| &row["id"]).collect();
+    assert!(
+        second.iter().all(|id| *id == second[0]),
+        "one example twice: {second:?}"
+    );
+    assert_ne!(
+        rows[8]["completion_ids"], rows[12]["completion_ids"],
+        "its groups have draws of their own"
+    );
     let replayed = work.train(
         "replayed",
         &[&keys[..], &[("replay_rollouts", &dump)]].concat(),
@@ -305,7 +318,7 @@ fn what_cannot_be_replayed_is_said_before_the_first_step() {
     };
     let text = refused("unknown", &row("train-999"), &[("max_steps", "1")]);
     assert!(
-        text.contains("train-999") && text.contains("not in the data set"),
+        text.contains("rollouts.jsonl:1: `train-999` is no example of the data set"),
         "{text}"
     );
     let text = refused("short", &row("train-0"), &[]);
@@ -317,4 +330,32 @@ fn what_cannot_be_replayed_is_said_before_the_first_step() {
     assert!(text.contains("rollouts.jsonl:1"), "{text}");
     let text = refused("empty", "", &[]);
     assert!(text.contains("no rows"), "{text}");
+}
+
+/// A file may hold fewer prompts a step than the configuration would sample: the run is then as long as the file.
+#[test]
+fn a_run_ends_with_its_file() {
+    let work = Workspace::new();
+    let file = work.path("rollouts.jsonl");
+    let dump = shown(&file);
+    work.train("recorded", &[("max_steps", "4"), ("dump_rollouts", &dump)]);
+    let text = std::fs::read_to_string(&file).expect("rollouts");
+    let first = json_lines(&file)[0]["id"].clone();
+    let own: Vec<&str> = text.lines().collect();
+    // Of the two prompts of a step only the first stays.
+    let kept: Vec<&str> = own.chunks(8).flat_map(|step| &step[..4]).copied().collect();
+    assert!(kept[0].contains(first.as_str().expect("an id")));
+    std::fs::write(&file, kept.join("\n")).expect("written rollouts");
+    let keys = [
+        ("max_steps", "-1"),
+        ("steps_per_generation", "2"),
+        ("per_device_train_batch_size", "4"),
+        ("save_strategy", "no"),
+        ("replay_rollouts", dump.as_str()),
+    ];
+    let run = work.train("replayed", &keys);
+    let steps = metric(&run, "grad_norm").len();
+    assert_eq!(steps, 4, "one optimizer step for each prompt");
+    assert!(run.join("checkpoint-4").is_dir(), "the end is saved");
+    assert_eq!(json_lines(&run.join("completions.jsonl")).len(), 4 * 4);
 }

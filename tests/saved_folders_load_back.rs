@@ -25,16 +25,17 @@ const FOLDERS: [&str; 3] = [
 /// What only a resumed run needs.
 const OURS: [&str; 2] = [OPTIMIZER_FILE, "trainer_state.json"];
 
-/// `checkpoint-1` of one step from a golden folder.
+/// `checkpoint-1` of one step of fine-tuning from a golden folder.
 fn one_step(work: &Workspace, folder: &str, learning_rate: &str) -> PathBuf {
     let start = shown(&golden_path(folder));
     let name = format!("{folder}-{learning_rate}");
     let keys = [
         ("model_name_or_path", start.as_str()),
         ("learning_rate", learning_rate),
+        ("max_completion_length", "256"),
         ("max_steps", "1"),
     ];
-    work.train(&name, &keys).join("checkpoint-1")
+    work.fine_tune(&name, &keys).join("checkpoint-1")
 }
 
 /// File, tensor name -> number format and shape, with the bytes.
@@ -128,7 +129,7 @@ fn an_update_of_nothing_saves_the_same_model() {
             tensors(&saved) == tensors(&start),
             "{folder}: every byte of every tensor"
         );
-        assert_eq!(logits(&saved), logits(&start), "{folder}: logits");
+        assert!(logits(&saved) == logits(&start), "{folder}: logits");
     }
 }
 
@@ -138,9 +139,8 @@ fn the_saved_model_is_the_one_in_training() {
     let work = Workspace::new();
     for folder in FOLDERS {
         let saved = one_step(&work, folder, "1e-3");
-        assert_ne!(
-            logits(&saved),
-            logits(&golden_path(folder)),
+        assert!(
+            logits(&saved) != logits(&golden_path(folder)),
             "{folder}: it learned"
         );
         let state = std::fs::read(saved.join(OPTIMIZER_FILE)).expect("a file");

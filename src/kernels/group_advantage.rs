@@ -1,4 +1,4 @@
-//! Rewards of groups -> advantages on a device: the kernel of the stage `crate::advantage`, which is its CPU twin.
+//! Rewards of groups -> advantages on a device; the formula is that of the stage `crate::advantage`.
 //! It knows neither actions nor how they were chosen.
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -8,11 +8,12 @@ use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, Flex, backend_
 use burn::cubecl::prelude::BufferIOAttr;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_flex::FlexTensor;
+use rayon::prelude::*;
 
 use super::assemble::Shader;
 use super::flex_slices::{floats, from_floats};
 use super::launch::{contiguous, empty, launch};
-use crate::advantage::{self, AdvantageInput, ScaleRewards};
+use crate::advantage::{AdvantageInput, EPSILON, RewardStatistics, ScaleRewards};
 
 /// Mark of a row whose reward counts in its group's mean and standard deviation.
 const BASELINE: u8 = 1;
@@ -20,12 +21,8 @@ const BASELINE: u8 = 1;
 const WANTED: u8 = 2;
 /// Rows from which on their numbers are not exact as f32.
 const MAX_ROWS: usize = 1 << 24;
-/// Invocations per group; software adapters pay for every invocation at every barrier.
-const SMALL_WORKGROUP: u32 = 32;
-/// Invocations where one workgroup walks through many rows.
-const LARGE_WORKGROUP: u32 = 256;
-/// Largest group of the small workgroup.
-const SMALL_GROUP: usize = 1024;
+/// Largest group that one thread walks through alone; larger ones get a workgroup each.
+const SMALL_GROUP: usize = 64;
 
 /// [`crate::advantage::group_advantage`] on `device`: the same values within f32 rounding.
 ///
@@ -164,29 +161,73 @@ impl GroupAdvantageOps for Flex {
         starts: FlexTensor,
         settings: Settings,
     ) -> FlexTensor {
-        let rewards = floats(&rewards).into_owned();
-        let rows = rewards.len();
-        let marked = |mark: u8| {
-            floats(&marks)
-                .iter()
-                .map(|&marks| marks as u8 & mark != 0)
-                .collect()
+        let rows = Rows {
+            rewards: &floats(&rewards),
+            marks: &floats(&marks),
         };
-        let starts = floats(&starts);
-        let groups = starts.windows(2).enumerate();
-        let groups = groups
-            .flat_map(|(group, ends)| vec![group as u32; (ends[1] - ends[0]) as usize])
-            .collect();
-        let (in_baseline, wanted) = (marked(BASELINE), marked(WANTED));
-        let scale_rewards = settings.scale_rewards;
-        let input = AdvantageInput {
-            rewards,
-            groups,
-            in_baseline,
-            wanted,
-            scale_rewards,
+        let advantages = rows.advantages(&floats(&starts), settings.scale_rewards);
+        let length = advantages.len();
+        from_floats(advantages, [length])
+    }
+}
+
+/// Rows of the CPU twin.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    rewards: &'a [f32],
+    marks: &'a [f32],
+}
+
+impl Rows<'_> {
+    /// The CPU twin: rows sorted by group and the groups' starts -> advantages, parallel over groups.
+    fn advantages(self, starts: &[f32], scale: ScaleRewards) -> Vec<f32> {
+        let batch = divisor(&RewardStatistics::of(&self.marked(WANTED)));
+        let group = |ends: &[f32]| {
+            let range = ends[0] as usize..ends[1] as usize;
+            let group = Rows {
+                rewards: &self.rewards[range.clone()],
+                marks: &self.marks[range],
+            };
+            let baseline = RewardStatistics::of(&group.marked(BASELINE));
+            let divisor = match scale {
+                ScaleRewards::Group => divisor(&baseline),
+                ScaleRewards::Batch => batch,
+                ScaleRewards::None => 1.0,
+            };
+            let advantage = move |reward: f32| match baseline.count {
+                0 => 0.0,
+                _ if reward.is_nan() => 0.0,
+                _ => ((f64::from(reward) - baseline.mean) / divisor) as f32,
+            };
+            group
+                .marked(WANTED)
+                .into_iter()
+                .map(advantage)
+                .collect::<Vec<_>>()
         };
-        from_floats(advantage::group_advantage(&input), [rows])
+        starts.par_windows(2).flat_map_iter(group).collect()
+    }
+
+    /// Rewards with NaN where the mark is missing.
+    fn marked(self, mark: u8) -> Vec<f32> {
+        let rows = self.rewards.iter().zip(self.marks);
+        rows.map(|(&reward, &marks)| {
+            if marks as u8 & mark != 0 {
+                reward
+            } else {
+                f32::NAN
+            }
+        })
+        .collect()
+    }
+}
+
+/// What divides: the standard deviation + 1e-4, or 1 where there is no spread.
+fn divisor(statistics: &RewardStatistics) -> f64 {
+    if statistics.zero_spread {
+        1.0
+    } else {
+        statistics.standard_deviation + EPSILON
     }
 }
 
@@ -206,15 +247,32 @@ impl<B: GroupAdvantageOps, C: CheckpointStrategy> GroupAdvantageOps for Autodiff
 
 /// Both variants of the kernel.
 pub(crate) fn shaders() -> Vec<Shader> {
-    vec![shader(SMALL_WORKGROUP), shader(LARGE_WORKGROUP)]
+    vec![
+        shader(Threads::OnePerGroup),
+        shader(Threads::WorkgroupPerGroup),
+    ]
 }
 
-fn shader(workgroup: u32) -> Shader {
+/// How many threads share a group.
+#[derive(Clone, Copy)]
+enum Threads {
+    OnePerGroup,
+    WorkgroupPerGroup,
+}
+
+fn shader(threads: Threads) -> Shader {
+    let (workgroup, lanes) = match threads {
+        Threads::OnePerGroup => (64, 1),
+        Threads::WorkgroupPerGroup => (256, 256),
+    };
     Shader {
         name: "group_advantage",
         source: include_str!("../../shaders/group_advantage.wgsl"),
         shared: &[include_str!("../../shaders/shared/index.wgsl")],
-        tunables: vec![("WORKGROUP", format!("{workgroup}u"))],
+        tunables: vec![
+            ("WORKGROUP", format!("{workgroup}u")),
+            ("LANES", format!("{lanes}u")),
+        ],
         workgroup,
     }
 }
@@ -228,14 +286,14 @@ enum Pass {
     Measure = 3,
 }
 
-/// Runs the WGSL kernel: one workgroup per group, after one that measures the whole batch if the scale asks for it.
+/// Runs the WGSL kernel over all groups, after one workgroup that measures the whole batch if the scale asks for it.
 fn launch_group_advantage(rows: [CubeTensor; 3], settings: Settings) -> CubeTensor {
     let [rewards, marks, starts] = rows.map(contiguous);
     let groups = starts.meta.num_elements() - 1;
     let count = rewards.meta.num_elements();
     let batch_divisor = empty(&rewards, [1], DType::F32);
     let advantages = empty(&rewards, [count], DType::F32);
-    let run = |pass: Pass, groups: usize, largest: usize| {
+    let run = |pass: Pass, threads: Threads, workgroups: usize| {
         let buffers = [
             (&rewards, BufferIOAttr::ReadOnly),
             (&marks, BufferIOAttr::ReadOnly),
@@ -243,25 +301,21 @@ fn launch_group_advantage(rows: [CubeTensor; 3], settings: Settings) -> CubeTens
             (&batch_divisor, BufferIOAttr::ReadWrite),
             (&advantages, BufferIOAttr::ReadWrite),
         ];
-        let workgroup = if largest <= SMALL_GROUP {
-            SMALL_WORKGROUP
-        } else {
-            LARGE_WORKGROUP
-        };
-        launch(
-            shader(workgroup),
-            &buffers,
-            &[groups as u32, count as u32, pass as u32],
-            groups as u32,
-        );
+        let params = [groups as u32, count as u32, pass as u32];
+        launch(shader(threads), &buffers, &params, workgroups as u32);
     };
-    match settings.scale_rewards {
-        ScaleRewards::None => run(Pass::None, groups, settings.largest_group),
-        ScaleRewards::Group => run(Pass::Group, groups, settings.largest_group),
+    let pass = match settings.scale_rewards {
+        ScaleRewards::None => Pass::None,
+        ScaleRewards::Group => Pass::Group,
         ScaleRewards::Batch => {
-            run(Pass::Measure, 1, count);
-            run(Pass::Batch, groups, settings.largest_group);
+            run(Pass::Measure, Threads::WorkgroupPerGroup, 1);
+            Pass::Batch
         }
+    };
+    if settings.largest_group <= SMALL_GROUP {
+        run(pass, Threads::OnePerGroup, groups.div_ceil(64));
+    } else {
+        run(pass, Threads::WorkgroupPerGroup, groups);
     }
     advantages
 }

@@ -108,8 +108,8 @@ fn open_decoder<'a, R: BufRead + Seek + 'a>(
         return Err(ImageProblem::Empty);
     }
     if let Some((width, height)) = png_size(head) {
-        // The decoder calls a size of zero invalid; the plain words say what is wrong.
-        check_shape(height, width)?;
+        // Before the decoder, which calls a size of zero invalid and wants more of the file than its header.
+        check_size(width, height)?;
     }
     let mut reader = ImageReader::new(reader)
         .with_guessed_format()
@@ -135,7 +135,11 @@ fn png_size(head: &[u8]) -> Option<(usize, usize)> {
 
 fn checked_size(decoder: &dyn ImageDecoder) -> Result<(usize, usize), ImageProblem> {
     let (width, height) = decoder.dimensions();
-    let (width, height) = (width as usize, height as usize);
+    check_size(width as usize, height as usize)
+}
+
+/// The size itself, if such a picture may be decoded.
+fn check_size(width: usize, height: usize) -> Result<(usize, usize), ImageProblem> {
     check_shape(height, width)?;
     if width.saturating_mul(height) > MAX_DECODED_PIXELS {
         let limit = MAX_DECODED_PIXELS;

@@ -165,7 +165,8 @@ fn a_prompt_longer_than_the_context() {
     let words = [
         "10 of 10 rows cannot be used",
         "more than the 20 that the context length 200 leaves beside max_completion_length 180",
-        "lower max_completion_length to <= 1",
+        "(9 of them for images)",
+        "lower max_completion_length to <= 84",
         "and 5 more",
     ];
     let model = ("model_name_or_path", text(&model));

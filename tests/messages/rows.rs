@@ -29,7 +29,7 @@ fn a_data_set_without_rows() {
     file_refused(
         "rows.json",
         "3",
-        &["expected a JSON list of rows", "found a number"],
+        &["expected a JSON list of rows", "text that begins with `3`"],
     );
     file_refused(
         "rows.json",
@@ -54,7 +54,11 @@ fn fewer_rows_than_a_batch_of_prompts() {
         "takes 2 different prompts",
         "per_device_train_batch_size",
     ];
-    training_refused(&work, "run", &[], &words);
+    let keys = [
+        ("per_device_train_batch_size", "8"),
+        ("num_generations", "4"),
+    ];
+    training_refused(&work, "run", &keys, &words);
 }
 
 #[test]
@@ -199,7 +203,10 @@ fn rollouts(path: &Path, rows: &[Value]) {
 fn rollouts_of_another_run() {
     let work = Workspace::new();
     let path = work.path("rollouts.jsonl");
-    let keys = [("replay_rollouts", text(&path)), ("max_steps", "1")];
+    let keys = [
+        ("replay_rollouts", text(&path)),
+        ("max_completion_length", "16"),
+    ];
     let row = json!({"step": 1, "id": "train-0", "source": "policy", "completion_ids": [5, 6], "reward": 1.0});
     for (key, value, words) in [
         (
@@ -214,7 +221,7 @@ fn rollouts_of_another_run() {
         ),
         (
             "completion_ids",
-            json!([5; 17]),
+            json!(vec![5; 17]),
             ["has 17 tokens, `max_completion_length` is 16", "raise"],
         ),
         (

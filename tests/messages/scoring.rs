@@ -118,8 +118,9 @@ fn files_that_cannot_be_read_or_written() {
 #[test]
 fn evaluation_that_cannot_be_written_or_has_no_rows() {
     let work = Workspace::new();
+    let rows = format!("[{}]", work.rows.display());
     let keys = [
-        ("eval_dataset_name", text(&work.rows)),
+        ("eval_dataset_name", rows.as_str()),
         ("max_completion_length", "2"),
     ];
     let config = work.config("run", &keys);

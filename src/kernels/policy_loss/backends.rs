@@ -15,30 +15,39 @@ use burn_flex::FlexTensor;
 use super::super::assemble::Shader;
 use super::super::flex_slices::{floats, from_floats};
 use super::super::launch::{contiguous, empty, launch};
-use super::{PolicyLossOps, STREAMS, Settings, TERMS, twin};
+use super::{PolicyLossOps, Settings, Streams, TERMS, twin};
 
 impl PolicyLossOps for CubeBackend {
     fn policy_loss(
         logprobs: CubeTensor,
-        streams: CubeTensor,
+        streams: Streams<Self>,
         settings: Settings,
     ) -> (CubeTensor, CubeTensor, CubeTensor) {
-        launch_policy_loss(logprobs, streams, &settings)
+        launch_policy_loss(logprobs, pack(streams), &settings)
     }
 }
 
 impl PolicyLossOps for Flex {
     fn policy_loss(
         logprobs: FlexTensor,
-        streams: FlexTensor,
+        streams: Streams<Self>,
         settings: Settings,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let [rows, tokens] = logprobs.shape().dims();
         let result = twin::compute(
-            &floats(&logprobs),
-            &floats(&streams),
-            [rows, tokens],
-            &settings,
+            &twin::Rows {
+                logprobs: &floats(&logprobs),
+                old: &floats(&streams.old),
+                reference: settings
+                    .has_reference
+                    .then_some(&*floats(&streams.reference)),
+                advantages: &floats(&streams.advantages),
+                mask: &floats(&streams.mask),
+                weights: &floats(&streams.weights),
+                kl_weights: &floats(&streams.kl_weights),
+                options: &settings.options,
+            },
+            tokens,
         );
         (
             from_floats(vec![result.loss], [1]),
@@ -68,15 +77,19 @@ impl<B: Backend> Backward<B, 1> for PolicyLossStep {
 impl<B: PolicyLossOps, C: CheckpointStrategy> PolicyLossOps for Autodiff<B, C> {
     fn policy_loss(
         logprobs: FloatTensor<Self>,
-        streams: FloatTensor<Self>,
+        streams: Streams<Self>,
         settings: Settings,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let node = logprobs.node();
-        let (loss, terms, gradient) = B::policy_loss(
-            logprobs.into_primitive(),
-            streams.into_primitive(),
-            settings,
-        );
+        let streams = Streams {
+            old: streams.old.into_primitive(),
+            reference: streams.reference.into_primitive(),
+            advantages: streams.advantages.into_primitive(),
+            mask: streams.mask.into_primitive(),
+            weights: streams.weights.into_primitive(),
+            kl_weights: streams.kl_weights.into_primitive(),
+        };
+        let (loss, terms, gradient) = B::policy_loss(logprobs.into_primitive(), streams, settings);
         let loss = match PolicyLossStep
             .prepare::<C>([node])
             .compute_bound()
@@ -98,6 +111,25 @@ pub(crate) fn shaders() -> Vec<Shader> {
         tunables: Vec::new(),
         workgroup: 64,
     }]
+}
+
+/// Planes of the packed constants.
+const STREAMS: usize = 6;
+
+/// The constants as one tensor [6, R, T]: separate ones would need more bindings than every adapter has.
+fn pack(streams: Streams<CubeBackend>) -> CubeTensor {
+    let Streams {
+        old,
+        reference,
+        advantages,
+        mask,
+        weights,
+        kl_weights,
+    } = streams;
+    let planes: [CubeTensor; STREAMS] = [old, reference, advantages, mask, weights, kl_weights];
+    let [rows, tokens] = planes[0].meta.shape().dims();
+    let plane = |tensor| CubeBackend::float_reshape(tensor, Shape::new([1, rows, tokens]));
+    CubeBackend::float_cat(planes.map(plane).to_vec(), 0)
 }
 
 /// Runs the WGSL kernel, one workgroup per row, and adds up the rows.

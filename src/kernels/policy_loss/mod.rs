@@ -6,7 +6,7 @@ mod clip_metrics;
 mod twin;
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::Tensor;
 
 use super::shape_check::ShapeCheck;
@@ -16,8 +16,6 @@ pub use clip_metrics::{PolicyLossMetrics, policy_loss_metrics};
 
 /// Planes of [`PolicyLoss::terms`].
 pub const TERMS: usize = 5;
-/// Planes of the packed constants: old, reference, advantage, mask, weight, kl_weight.
-const STREAMS: usize = 6;
 /// `exp` of a larger log-ratio overflows: the loss becomes NaN, and the step is refused.
 const LARGEST_LOG_RATIO: f32 = 88.0;
 /// The reference log-ratio is clamped to this before `exp`.
@@ -96,11 +94,22 @@ pub fn policy_loss(input: PolicyLossInput, options: &PolicyLossOptions) -> Polic
             terms: Tensor::zeros([TERMS, rows, tokens], &input.mask.device()),
         };
     }
-    let (loss, terms, _) = Dispatch::policy_loss(
-        logprobs.into_dispatch(),
-        pack(input).into_dispatch(),
-        settings,
-    );
+    let constant = |tensor: Tensor<2>| tensor.detach().into_dispatch();
+    let old = constant(input.old_logprobs);
+    let mask = constant(input.mask);
+    let streams = Streams {
+        // Without a reference nothing of it is used, and without kl_weights the mask, which is 1 where a token counts,
+        // is what they would be.
+        reference: input
+            .reference_logprobs
+            .map_or_else(|| old.clone(), constant),
+        kl_weights: input.kl_weights.map_or_else(|| mask.clone(), constant),
+        advantages: constant(input.advantages),
+        weights: constant(input.weights),
+        old,
+        mask,
+    };
+    let (loss, terms, _) = Dispatch::policy_loss(logprobs.into_dispatch(), streams, settings);
     PolicyLoss {
         loss: Tensor::from_dispatch(loss),
         terms: Tensor::from_dispatch(terms),
@@ -124,25 +133,15 @@ fn check_shapes(input: &PolicyLossInput) {
     }
 }
 
-/// All constants in one tensor [6, R, T]: separate ones would need more bindings than every adapter has.
-fn pack(input: PolicyLossInput) -> Tensor<3> {
-    let shape = input.mask.dims();
-    let device = input.mask.device();
-    let reference = input
-        .reference_logprobs
-        .unwrap_or_else(|| Tensor::zeros(shape, &device));
-    let kl_weights = input
-        .kl_weights
-        .unwrap_or_else(|| Tensor::ones(shape, &device));
-    let streams: [Tensor<2>; STREAMS] = [
-        input.old_logprobs,
-        reference,
-        input.advantages,
-        input.mask,
-        input.weights,
-        kl_weights,
-    ];
-    Tensor::stack(streams.map(Tensor::detach).to_vec(), 0)
+/// The constants of the loss, [R, T] each.
+#[derive(Debug, Clone, ExtensionType)]
+pub struct Streams<B: Backend> {
+    old: FloatTensor<B>,
+    reference: FloatTensor<B>,
+    advantages: FloatTensor<B>,
+    mask: FloatTensor<B>,
+    weights: FloatTensor<B>,
+    kl_weights: FloatTensor<B>,
 }
 
 /// The options, and whether the reference stream holds anything.
@@ -155,10 +154,10 @@ pub struct Settings {
 /// The operation on each backend.
 #[backend_extension(Cube, Flex, Autodiff)]
 pub trait PolicyLossOps: Backend {
-    /// `logprobs` [R, T], `streams` [6, R, T] -> loss [1], terms [5, R, T], d(loss) / d(logprobs) [R, T].
+    /// `logprobs` [R, T] and constants -> loss [1], terms [5, R, T], d(loss) / d(logprobs) [R, T].
     fn policy_loss(
         logprobs: FloatTensor<Self>,
-        streams: FloatTensor<Self>,
+        #[extension_type] streams: Streams<Self>,
         settings: Settings,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }

@@ -3,23 +3,31 @@
 
 use rayon::prelude::*;
 
-use super::{LARGEST_LOG_RATIO, LARGEST_LOG_REFERENCE_RATIO, STREAMS, Settings, TERMS};
+use super::{LARGEST_LOG_RATIO, LARGEST_LOG_REFERENCE_RATIO, PolicyLossOptions, TERMS};
 
-/// Loss, terms and gradient on the host.
+/// Rows of tokens, [R, T] each, and the options.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) logprobs: &'a [f32],
+    pub(super) old: &'a [f32],
+    pub(super) reference: Option<&'a [f32]>,
+    pub(super) advantages: &'a [f32],
+    pub(super) mask: &'a [f32],
+    pub(super) weights: &'a [f32],
+    pub(super) kl_weights: &'a [f32],
+    pub(super) options: &'a PolicyLossOptions,
+}
+
+/// Loss, terms [5, R, T] and gradient [R, T] on the host.
 pub(super) struct HostLoss {
     pub(super) loss: f32,
     pub(super) terms: Vec<f32>,
     pub(super) gradient: Vec<f32>,
 }
 
-/// The CPU twin, parallel over rows; shapes as in [`PolicyLossOps::policy_loss`].
-pub(super) fn compute(
-    logprobs: &[f32],
-    streams: &[f32],
-    [rows, tokens]: [usize; 2],
-    settings: &Settings,
-) -> HostLoss {
-    let plane = rows * tokens;
+/// The CPU twin, parallel over rows of `tokens` tokens.
+pub(super) fn compute(rows: &Rows, tokens: usize) -> HostLoss {
+    let plane = rows.mask.len();
     let mut terms = vec![0.0; TERMS * plane];
     let mut gradient = vec![0.0; plane];
     let mut planes = terms
@@ -38,14 +46,8 @@ pub(super) fn compute(
         .into_par_iter()
         .enumerate()
         .map(|(row, (losses, ratios, k3, low, high, gradient))| {
-            let range = row * tokens..(row + 1) * tokens;
-            let stream = |index: usize| &streams[index * plane..][range.clone()];
-            let row = Row {
-                logprobs: &logprobs[range.clone()],
-                streams: std::array::from_fn(stream),
-                settings,
-            };
-            row.compute([losses, ratios, k3, low, high], gradient)
+            rows.row(row * tokens..(row + 1) * tokens)
+                .compute([losses, ratios, k3, low, high], gradient)
         })
         .collect();
     HostLoss {
@@ -53,13 +55,6 @@ pub(super) fn compute(
         terms,
         gradient,
     }
-}
-
-/// One row of the twin; streams in the order of [`pack`].
-struct Row<'a> {
-    logprobs: &'a [f32],
-    streams: [&'a [f32]; STREAMS],
-    settings: &'a Settings,
 }
 
 /// What one token adds: `ratio_slope` is d(l)/d(ln r), `kl_slope` the part of d(l)/d(logprob) beside it.
@@ -72,23 +67,36 @@ struct Term {
     kl_slope: f32,
 }
 
-impl Row<'_> {
-    /// Fills the row of every term and of the gradient; the result is the row's loss.
+impl<'a> Rows<'a> {
+    fn row(&self, range: std::ops::Range<usize>) -> Self {
+        let part = |values: &'a [f32]| &values[range.clone()];
+        Self {
+            logprobs: part(self.logprobs),
+            old: part(self.old),
+            reference: self.reference.map(part),
+            advantages: part(self.advantages),
+            mask: part(self.mask),
+            weights: part(self.weights),
+            kl_weights: part(self.kl_weights),
+            options: self.options,
+        }
+    }
+
+    /// Fills the terms and the gradient of this one row; the result is the row's loss.
     fn compute(
         &self,
         [losses, ratios, k3, low, high]: [&mut [f32]; TERMS],
         gradient: &mut [f32],
     ) -> f64 {
-        let sequence = self.settings.options.sequence_level;
-        let [.., mask, weights, _] = self.streams;
-        let counted: f32 = mask.iter().sum();
+        let sequence = self.options.sequence_level;
+        let counted: f32 = self.mask.iter().sum();
         let row_log_ratio = if sequence {
             self.mean_log_ratio(counted)
         } else {
             0.0
         };
         let (mut loss, mut row_slope) = (0.0, 0.0);
-        for token in (0..mask.len()).filter(|&token| mask[token] != 0.0) {
+        for token in self.counted_tokens() {
             let log_ratio = if sequence {
                 row_log_ratio
             } else {
@@ -98,7 +106,7 @@ impl Row<'_> {
                 self.is_broken(token) || !log_ratio.is_finite() || log_ratio > LARGEST_LOG_RATIO;
             let ratio = if broken { f32::NAN } else { log_ratio.exp() };
             let term = self.term(token, ratio);
-            let weight = weights[token] * mask[token];
+            let weight = self.weights[token] * self.mask[token];
             losses[token] = if broken { f32::NAN } else { term.loss };
             ratios[token] = ratio;
             k3[token] = term.k3;
@@ -111,47 +119,44 @@ impl Row<'_> {
         }
         if sequence {
             let share = row_slope / f64::from(counted.max(1.0));
-            for token in (0..mask.len()).filter(|&token| mask[token] != 0.0) {
-                gradient[token] += (f64::from(mask[token]) * share) as f32;
+            for token in self.counted_tokens() {
+                gradient[token] += (f64::from(self.mask[token]) * share) as f32;
             }
         }
         loss
     }
 
+    fn counted_tokens(&self) -> impl Iterator<Item = usize> {
+        let mask = self.mask;
+        (0..mask.len()).filter(|&token| mask[token] != 0.0)
+    }
+
     fn log_ratio(&self, token: usize) -> f32 {
-        self.logprobs[token] - self.streams[0][token]
+        self.logprobs[token] - self.old[token]
     }
 
     /// The mean over the mask, as TRL takes it: the divisor is at least 1.
     fn mean_log_ratio(&self, counted: f32) -> f32 {
-        let mask = self.streams[3];
-        let tokens = (0..mask.len()).filter(|&token| mask[token] != 0.0);
-        let sum: f64 = tokens
-            .map(|token| f64::from(mask[token]) * f64::from(self.log_ratio(token)))
-            .sum();
+        let weighted = |token| f64::from(self.mask[token]) * f64::from(self.log_ratio(token));
+        let sum: f64 = self.counted_tokens().map(weighted).sum();
         (sum / f64::from(counted.max(1.0))) as f32
     }
 
     fn is_broken(&self, token: usize) -> bool {
-        let [old, reference, advantages, _, weights, _] = self.streams;
-        let reference = if self.settings.has_reference {
-            reference[token]
-        } else {
-            0.0
-        };
+        let reference = self.reference.map_or(0.0, |reference| reference[token]);
         let used = [
             self.logprobs[token],
-            old[token],
+            self.old[token],
             reference,
-            advantages[token],
-            weights[token],
+            self.advantages[token],
+            self.weights[token],
         ];
         used.iter().any(|value| !value.is_finite())
     }
 
     fn term(&self, token: usize, ratio: f32) -> Term {
-        let options = &self.settings.options;
-        let advantage = self.streams[2][token];
+        let options = self.options;
+        let advantage = self.advantages[token];
         let (lowest, largest) = (1.0 - options.epsilon_low, 1.0 + options.epsilon_high);
         let delta = options.delta.unwrap_or(f32::MAX);
         let capped = ratio.min(delta);
@@ -159,17 +164,16 @@ impl Row<'_> {
         let plain_slope = f32::from(u8::from(ratio <= delta));
         let clipped_slope = f32::from(u8::from((lowest..=largest).contains(&ratio)));
         // Equal arguments of the minimum share its slope, as in PyTorch.
-        let slope = match plain.total_cmp(&clipped) {
-            _ if plain == clipped => 0.5 * (plain_slope + clipped_slope),
-            std::cmp::Ordering::Less => plain_slope,
-            _ => clipped_slope,
-        };
-        let has_reference = self.settings.has_reference;
-        let d = if has_reference {
-            self.streams[1][token] - self.logprobs[token]
+        let slope = if plain < clipped {
+            plain_slope
+        } else if clipped < plain {
+            clipped_slope
         } else {
-            0.0
+            0.5 * (plain_slope + clipped_slope)
         };
+        let d = self
+            .reference
+            .map_or(0.0, |reference| reference[token] - self.logprobs[token]);
         let exponential = d
             .clamp(-LARGEST_LOG_REFERENCE_RATIO, LARGEST_LOG_REFERENCE_RATIO)
             .exp();
@@ -179,7 +183,7 @@ impl Row<'_> {
             1.0
         };
         let k3 = (exponential - d - 1.0) * correction;
-        let beta = options.beta * self.streams[5][token];
+        let beta = options.beta * self.kl_weights[token];
         let corrected = if options.bias_corrected_kl {
             beta * k3
         } else {

@@ -61,7 +61,7 @@ pub(crate) fn shaders() -> Vec<Shader> {
 }
 
 /// Invocations per row of a small vocabulary: software adapters pay for every invocation at every barrier.
-const SMALL_WORKGROUP: u32 = 32;
+const SMALL_WORKGROUP: u32 = 64;
 /// Invocations per row of a large vocabulary.
 const LARGE_WORKGROUP: u32 = 256;
 /// Largest small vocabulary.
@@ -75,6 +75,8 @@ fn shader(workgroup: u32) -> Shader {
             include_str!("../../../shaders/shared/index.wgsl"),
             include_str!("../../../shaders/shared/float_key.wgsl"),
             include_str!("../../../shaders/shared/lane_sums.wgsl"),
+            include_str!("../../../shaders/shared/short_search.wgsl"),
+            include_str!("../../../shaders/shared/long_search.wgsl"),
         ],
         tunables: vec![("WORKGROUP", format!("{workgroup}u"))],
         workgroup,
