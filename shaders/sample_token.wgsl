@@ -8,15 +8,17 @@
 //   token  = first survivor in id order whose running weight exceeds uniform * total
 //   logprob = (logit token - highest) / logprob_temperature - ln sum v exp((logit v - highest) / logprob_temperature)
 //
-// logits [B, V] as bits, uniforms [B], suppressed [V] or [1] (> 0.5 = never), chosen [B, 2] = id, logprob.
-// id -1: a logit is NaN or +infinity; -2: no token may be drawn. One workgroup = one row. Keys: shared/float_key.wgsl.
+// logits [B, V], uniforms [B], suppressed [V] (> 0.5 = never), chosen [B, 2] = id, logprob.
+// id -1: a logit is NaN or +infinity; -2: no token may be drawn. One workgroup = one row, read WIDTH
+// values at a time. Keys: shared/float_key.wgsl.
 
 const WORKGROUP: u32 = 256u;
+const MASKED: bool = true; // false: `suppressed` holds nothing
+const PLACES: vec4<u32> = vec4<u32>(0u, 1u, 2u, 3u);
 
 struct Params {
     rows: u32,
     vocabulary: u32,
-    last_suppressed: u32, // last index of `suppressed`
     top_k: u32, // 0 = off
     temperature: f32, // 0 = greedy
     drop_share: f32, // 0 = off
@@ -24,9 +26,9 @@ struct Params {
     logprob_temperature: f32,
 }
 
-@group(0) @binding(0) var<storage, read_write> logits: array<u32>;
+@group(0) @binding(0) var<storage, read_write> logits: array<Word>;
 @group(0) @binding(1) var<storage, read_write> uniforms: array<f32>;
-@group(0) @binding(2) var<storage, read_write> suppressed: array<f32>;
+@group(0) @binding(2) var<storage, read_write> suppressed: array<Word>;
 @group(0) @binding(3) var<storage, read_write> chosen: array<f32>;
 @group(0) @binding(4) var<storage, read> params: Params;
 
@@ -39,20 +41,32 @@ struct Row {
     tie: u32,
 }
 struct Token { key: u32, id: u32 }
+struct Summary { top: Token, total: f32 }
 struct Threshold { key: u32, below: f32 }
 struct Range { start: u32, end: u32 }
 
 var<workgroup> lanes_highest: array<Token, WORKGROUP>;
 var<workgroup> spans_highest: array<Token, SPANS>;
 
-fn key_at(row: Row, id: u32) -> u32 {
-    let blocked = suppressed[min(id, params.last_suppressed)] > 0.5;
-    return select(key_of(logits[row.start + id]), NO_VALUE, blocked);
+// Keys of the WIDTH tokens from `first` on, a multiple of WIDTH; NO_VALUE where suppressed and beyond WIDTH.
+fn keys_at(row: Row, first: u32) -> vec4<u32> {
+    let keys = keys_of(bitcast<vec4<u32>>(unpack(logits[(row.start + first) / WIDTH])));
+    var usable = PLACES < vec4<u32>(WIDTH);
+    if MASKED {
+        usable &= unpack(suppressed[first / WIDTH]) <= vec4<f32>(0.5);
+    }
+    return select(vec4<u32>(NO_VALUE), keys, usable);
 }
 
-// exp((logit - highest) * scale); exactly 1 for scale 0, so that sums of weights then count tokens.
+// exp((logit - highest) * scale), exactly 1 for scale 0, so that sums of weights then count tokens; 0 for NO_VALUE.
+fn weights_of(row: Row, keys: vec4<u32>) -> vec4<f32> {
+    let weights = exp((values_of(keys) - row.highest) * row.scale);
+    let counted = select(weights, vec4<f32>(1.0), vec4<bool>(row.scale == 0.0));
+    return select(vec4<f32>(0.0), counted, keys > vec4<u32>(NO_VALUE));
+}
+
 fn weight_of(row: Row, key: u32) -> f32 {
-    return select(exp((value_of(key) - row.highest) * row.scale), 1.0, row.scale == 0.0);
+    return weights_of(row, vec4<u32>(key)).x;
 }
 
 // Ascending order of tokens.
@@ -68,50 +82,72 @@ fn more_likely(a: Token, b: Token) -> Token {
     return a;
 }
 
-// The most likely token of the row; lanes_highest keeps that of every lane.
-fn find_highest(lane: u32, row: Row) -> Token {
+// Scales logits and leaves out what is no value.
+fn scaled(keys: vec4<u32>, scale: f32) -> vec4<f32> {
+    return select(vec4<f32>(LOWEST), values_of(keys) * scale, keys > vec4<u32>(NO_VALUE));
+}
+
+fn softmax_of(stored: vec4<f32>) -> Softmax {
+    return Softmax(stored.x, stored.y, 0.0);
+}
+
+// The most likely token of the row and the sum of exp((logit - highest) * row.scale), in one pass over the row;
+// lanes_highest keeps the most likely token of every lane.
+fn summary_of(lane: u32, row: Row) -> Summary {
     var highest = Token(NO_VALUE, lane);
-    for (var id = lane; id < params.vocabulary; id += WORKGROUP) {
-        highest = more_likely(highest, Token(key_at(row, id), id));
+    var softmax = softmax_empty();
+    for (var id = WIDTH * lane; id < params.vocabulary; id += WIDTH * WORKGROUP) {
+        let keys = keys_at(row, id);
+        for (var next = 0u; next < WIDTH; next++) {
+            highest = more_likely(highest, Token(keys[next], id + next));
+        }
+        softmax = softmax_add(softmax, scaled(keys, row.scale));
     }
     lanes_highest[lane] = highest;
+    lanes_octet[lane].low = vec4<f32>(softmax.highest, softmax.total, 0.0, 0.0);
     workgroupBarrier();
     if lane < SPANS {
-        for (var other = lane * SPAN; other < (lane + 1u) * SPAN; other++) {
+        for (var other = lane + SPANS; other < WORKGROUP; other += SPANS) {
             highest = more_likely(highest, lanes_highest[other]);
+            softmax = softmax_merge(softmax, softmax_of(lanes_octet[other].low));
         }
         spans_highest[lane] = highest;
+        spans_octet[lane].low = vec4<f32>(softmax.highest, softmax.total, 0.0, 0.0);
     }
     workgroupBarrier();
     highest = spans_highest[0];
+    softmax = softmax_of(spans_octet[0].low);
     for (var span = 1u; span < SPANS; span++) {
         highest = more_likely(highest, spans_highest[span]);
+        softmax = softmax_merge(softmax, softmax_of(spans_octet[span].low));
     }
-    return highest;
+    return Summary(highest, softmax.total);
 }
 
 // Sum of weights and number of the tokens from row.threshold up.
 fn measure(lane: u32, row: Row) -> vec2<f32> {
-    var sum = vec4<f32>(0.0);
-    for (var id = lane; id < params.vocabulary; id += WORKGROUP) {
-        let key = key_at(row, id);
-        if key != NO_VALUE && key >= row.threshold {
-            sum += vec4<f32>(weight_of(row, key), 1.0, 0.0, 0.0);
-        }
+    var sum = Octet(vec4<f32>(0.0), vec4<f32>(0.0));
+    for (var id = WIDTH * lane; id < params.vocabulary; id += WIDTH * WORKGROUP) {
+        let keys = keys_at(row, id);
+        let counted = keys >= vec4<u32>(max(row.threshold, NO_VALUE + 1u));
+        sum.low += select(vec4<f32>(0.0), weights_of(row, keys), counted);
+        sum.high += select(vec4<f32>(0.0), vec4<f32>(1.0), counted);
     }
-    return sum_octet(lane, Octet(sum, vec4<f32>(0.0))).low.xy;
+    sum = sum_octet(lane, sum);
+    return vec2<f32>(dot(sum.low, vec4<f32>(1.0)), dot(sum.high, vec4<f32>(1.0)));
 }
 
-// The part of `whole` that a lane walks through alone; parts are in id order.
+// The part of `whole` that a lane walks through alone; parts are in id order and start at multiples of WIDTH.
 fn part_of(whole: Range, lane: u32) -> Range {
-    let length = (whole.end - whole.start + WORKGROUP - 1u) / WORKGROUP;
+    let share = WIDTH * WORKGROUP;
+    let length = (whole.end - whole.start + share - 1u) / share * WIDTH;
     let start = min(whole.start + lane * length, whole.end);
     return Range(start, min(start + length, whole.end));
 }
 
 // The row with the threshold of top-k and top-p. With top-k the list holds all that can be kept; without, three
 // quarters of the lanes' highest tokens are a guess at what top-p keeps.
-fn filtered(lane: u32, unfiltered: Row, top: u32, eligible: f32) -> Row {
+fn filtered(lane: u32, unfiltered: Row, top: u32) -> Row {
     var row = unfiltered;
     var total = 0.0;
     var wanted = params.top_k;
@@ -124,29 +160,28 @@ fn filtered(lane: u32, unfiltered: Row, top: u32, eligible: f32) -> Row {
         first = short_search(lane, row, wanted, total);
     }
     if first == NOWHERE {
-        return long_search(lane, row, top, eligible);
+        return long_search(lane, row, top);
     }
     row.threshold = list[first].key;
     row.tie = list[first].id;
     return row;
 }
 
-// Weight of a token, 0 if a filter dropped it.
-fn survivor_weight(row: Row, id: u32) -> f32 {
-    let key = key_at(row, id);
-    if key == NO_VALUE || key < row.threshold || (key == row.threshold && id < row.tie) {
-        return 0.0;
-    }
-    let weight = weight_of(row, key);
-    return select(0.0, weight, weight >= params.min_p);
+// Weights of the WIDTH tokens from `first` on; 0 for those that a filter dropped.
+fn survivors(row: Row, first: u32) -> vec4<f32> {
+    let keys = keys_at(row, first);
+    let tied = (keys == vec4<u32>(row.threshold)) & (vec4<u32>(first) + PLACES >= vec4<u32>(row.tie));
+    let weights = weights_of(row, keys);
+    let kept = (tied | (keys > vec4<u32>(row.threshold))) & (weights >= vec4<f32>(params.min_p));
+    return select(vec4<f32>(0.0), weights, kept);
 }
 
 fn survivor_weights(row: Row, part: Range) -> f32 {
-    var sum = 0.0;
-    for (var id = part.start; id < part.end; id++) {
-        sum += survivor_weight(row, id);
+    var sum = vec4<f32>(0.0);
+    for (var id = part.start; id < part.end; id += WIDTH) {
+        sum += survivors(row, id);
     }
-    return sum;
+    return dot(sum, vec4<f32>(1.0));
 }
 
 // The id drawn by inverse CDF: the lane's part of the vocabulary, then the lane's part of that, then one by one.
@@ -161,10 +196,12 @@ fn draw(lane: u32, row: Row, uniform_value: f32) -> u32 {
     let part = part_of(whole, inner.index);
     var token = part.start;
     var running = inner.before;
-    for (var id = part.start; id < part.end && running <= goal; id++) {
-        let weight = survivor_weight(row, id);
-        token = select(token, id, weight > 0.0);
-        running += weight;
+    for (var id = part.start; id < part.end; id += WIDTH) {
+        let weights = survivors(row, id);
+        for (var next = 0u; next < WIDTH && running <= goal; next++) {
+            token = select(token, id + next, weights[next] > 0.0);
+            running += weights[next];
+        }
     }
     return token;
 }
@@ -180,22 +217,22 @@ fn main(
         return;
     }
     var row = Row(index * params.vocabulary, 0.0, 1.0 / params.logprob_temperature, NO_VALUE, 0u);
-    let top = find_highest(lane, row);
-    row.highest = value_of(top.key);
-    let unfiltered = measure(lane, row);
-    var token = top.id;
+    let found = summary_of(lane, row);
+    row.highest = values_of(vec4<u32>(found.top.key)).x;
+    var token = found.top.id;
     if params.temperature > 0.0 {
         row.scale = 1.0 / params.temperature;
         if params.top_k > 0u || params.drop_share > 0.0 {
-            row = filtered(lane, row, top.key, unfiltered.y);
+            row = filtered(lane, row, found.top.key);
         }
         token = draw(lane, row, uniforms[index]);
     }
     if lane == 0u {
-        let drawable = top.key != NOT_FINITE && top.key != NO_VALUE;
-        let below_highest = value_of(key_of(logits[row.start + token])) - row.highest;
-        let logprob = below_highest / params.logprob_temperature - log(unfiltered.x);
-        chosen[2u * index] = select(select(-2.0, -1.0, top.key == NOT_FINITE), f32(token), drawable);
+        let key = found.top.key;
+        let drawable = key != NOT_FINITE && key != NO_VALUE;
+        let logit = values_of(keys_at(row, token / WIDTH * WIDTH))[token % WIDTH];
+        let logprob = (logit - row.highest) / params.logprob_temperature - log(found.total);
+        chosen[2u * index] = select(select(-2.0, -1.0, key == NOT_FINITE), f32(token), drawable);
         chosen[2u * index + 1u] = select(0.0, logprob, drawable);
     }
 }

@@ -95,6 +95,8 @@ pub struct OpenDevice {
     pub description: String,
     /// Largest buffer a kernel may bind, in bytes.
     pub max_buffer_bytes: u64,
+    /// Whether a graphics driver computes on the CPU.
+    pub is_software: bool,
     /// Who turns shaders into machine code.
     pub compiler: &'static str,
     /// Why this device was taken, where there was a choice.
@@ -160,6 +162,7 @@ fn cpu(reason: Option<&'static str>) -> OpenDevice {
         device: Device::flex(),
         description: format!("CPU, {cores} threads (Burn flex)"),
         max_buffer_bytes: u64::MAX,
+        is_software: false,
         compiler: "none: the CPU twins of the kernels are compiled into the program",
         reason,
     }
@@ -218,12 +221,14 @@ fn open_adapter(
         })?;
     crate::kernels::check_device(&device)?;
     let limits = setup.device.limits();
-    let max_buffer_bytes =
-        u64::from(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size);
+    let max_buffer_bytes = limits
+        .max_storage_buffer_binding_size
+        .min(limits.max_buffer_size);
     let open = OpenDevice {
         device,
         description: description.clone(),
         max_buffer_bytes,
+        is_software: is_software(info),
         compiler: "wgpu<wgsl> (WGSL source through naga)",
         reason,
     };

@@ -104,56 +104,105 @@ pub fn parameters(run: &Run, sampling: &SamplingParameters) -> SamplingParameter
     }
 }
 
-/// Scores one split; `advance` is called with the number of rows done.
-///
-/// # Errors
-/// If the model's output is not finite or a row cannot be encoded.
-pub fn evaluate(
-    model: &dyn Generate,
-    set: &EvaluationSet,
-    run: &Run,
-    encoder: &PromptEncoder,
-    rewards: &Rewards,
-    parameters: &SamplingParameters,
-    advance: &mut dyn FnMut(usize),
-) -> Result<EvaluationResult> {
-    // Greedy decoding gives the same completion every time.
-    let count = if parameters.temperature == 0.0 {
-        1
-    } else {
-        run.evaluation.num_generations_eval
-    };
-    let rows_at_once = (run.evaluation.per_device_eval_batch_size / count).max(1);
-    let context = ScoreContext {
-        step: 0,
-        max_completion_length: parameters.max_new_tokens,
-        characters: None,
-    };
-    let mut tally = Tally::new(rewards);
-    for examples in set.examples.chunks(rows_at_once) {
-        let prompts = setup::encode_all(encoder, examples)?;
-        let decode = |ids: &[u32]| encoder.decode(ids, true);
-        let groups = rollout::sample(model, &prompts, count, parameters, &decode)?;
-        for (example, actions) in examples.iter().zip(groups) {
-            let mut right = 0;
-            for action in actions {
-                let score = eval_score(
-                    example,
-                    &action.text,
-                    setup::same_word(&run.data.score_compat),
-                );
-                right += usize::from(score.exact);
-                tally.add(
-                    score.score,
-                    score.exact,
-                    &rewards.score(action, example, &context),
-                );
+/// A model under test, with everything that scoring it takes.
+pub struct Evaluator<'a> {
+    /// Who writes.
+    pub model: &'a dyn Generate,
+    /// The configuration.
+    pub run: &'a Run,
+    /// The model's prompts.
+    pub encoder: &'a PromptEncoder,
+    /// The configured rewards.
+    pub rewards: &'a Rewards,
+    /// How completions are drawn.
+    pub parameters: SamplingParameters,
+}
+
+impl Evaluator<'_> {
+    /// Scores one split; `advance` is called with the number of rows done.
+    ///
+    /// # Errors
+    /// If the model's output is not finite or a row cannot be encoded.
+    pub fn evaluate(
+        &self,
+        set: &EvaluationSet,
+        advance: &mut dyn FnMut(usize),
+    ) -> Result<EvaluationResult> {
+        let Self {
+            run, parameters, ..
+        } = self;
+        // Greedy decoding gives the same completion every time.
+        let count = if parameters.temperature == 0.0 {
+            1
+        } else {
+            run.evaluation.num_generations_eval
+        };
+        let rows_at_once = (run.evaluation.per_device_eval_batch_size / count).max(1);
+        let context = ScoreContext {
+            step: 0,
+            max_completion_length: parameters.max_new_tokens,
+            characters: None,
+        };
+        let mut tally = Tally::new(self.rewards);
+        for examples in set.examples.chunks(rows_at_once) {
+            let prompts = setup::encode_all(self.encoder, examples)?;
+            let decode = |ids: &[u32]| self.encoder.decode(ids, true);
+            let groups = rollout::sample(self.model, &prompts, count, parameters, &decode)?;
+            for (example, actions) in examples.iter().zip(groups) {
+                let mut right = 0;
+                for action in actions {
+                    let score = eval_score(
+                        example,
+                        &action.text,
+                        setup::same_word(&run.data.score_compat),
+                    );
+                    right += usize::from(score.exact);
+                    tally.add(
+                        score.score,
+                        score.exact,
+                        &self.rewards.score(action, example, &context),
+                    );
+                }
+                tally.right.push(right);
             }
-            tally.right.push(right);
+            advance(examples.len());
         }
-        advance(examples.len());
+        Ok(tally.result(set, count))
     }
-    Ok(tally.result(set, count))
+
+    /// All splits as metrics, without the `eval_` prefix; of several splits each name carries its split.
+    ///
+    /// # Errors
+    /// As [`Evaluator::evaluate`].
+    pub fn metrics(&self, sets: &[EvaluationSet]) -> Result<StepMetrics> {
+        let mut metrics = StepMetrics::new();
+        for set in sets {
+            let result = self.evaluate(set, &mut |_| {})?;
+            let prefix = if sets.len() == 1 {
+                String::new()
+            } else {
+                format!("{}_", set.name)
+            };
+            metrics.insert(format!("{prefix}accuracy"), result.accuracy);
+            metrics.insert(format!("{prefix}exact_match"), result.exact);
+            metrics.insert(format!("{prefix}reward"), result.reward);
+            for (name, value) in &result.rewards {
+                metrics.insert(format!("{prefix}rewards/{name}/mean"), *value);
+            }
+            for (k, value) in &result.pass_at {
+                metrics.insert(format!("{prefix}pass@{k}"), *value);
+            }
+            metrics.insert(
+                format!("{prefix}completions/mean_length"),
+                result.mean_length,
+            );
+            metrics.insert(
+                format!("{prefix}completions/clipped_ratio"),
+                result.clipped_ratio,
+            );
+        }
+        Ok(metrics)
+    }
 }
 
 struct Tally {
@@ -244,48 +293,6 @@ pub fn pass_at_k(count: usize, right: usize, k: usize) -> f64 {
         .map(|place| 1.0 - k as f64 / place as f64)
         .product();
     1.0 - miss
-}
-
-/// All splits as metrics, without the `eval_` prefix; of several splits each name carries its split.
-///
-/// # Errors
-/// As [`evaluate`].
-pub fn metrics(
-    model: &dyn Generate,
-    sets: &[EvaluationSet],
-    run: &Run,
-    encoder: &PromptEncoder,
-    rewards: &Rewards,
-    sampling: &SamplingParameters,
-) -> Result<StepMetrics> {
-    let parameters = parameters(run, sampling);
-    let mut metrics = StepMetrics::new();
-    for set in sets {
-        let result = evaluate(model, set, run, encoder, rewards, &parameters, &mut |_| {})?;
-        let prefix = if sets.len() == 1 {
-            String::new()
-        } else {
-            format!("{}_", set.name)
-        };
-        metrics.insert(format!("{prefix}accuracy"), result.accuracy);
-        metrics.insert(format!("{prefix}exact_match"), result.exact);
-        metrics.insert(format!("{prefix}reward"), result.reward);
-        for (name, value) in &result.rewards {
-            metrics.insert(format!("{prefix}rewards/{name}/mean"), *value);
-        }
-        for (k, value) in &result.pass_at {
-            metrics.insert(format!("{prefix}pass@{k}"), *value);
-        }
-        metrics.insert(
-            format!("{prefix}completions/mean_length"),
-            result.mean_length,
-        );
-        metrics.insert(
-            format!("{prefix}completions/clipped_ratio"),
-            result.clipped_ratio,
-        );
-    }
-    Ok(metrics)
 }
 
 #[cfg(test)]

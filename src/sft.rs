@@ -9,16 +9,16 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
 
-use crate::config::{Resume, Run, SftTarget};
-use crate::dataset::{Cursor, supervised_target};
+use crate::config::{Run, SftTarget};
+use crate::dataset::supervised_target;
 use crate::learner::Learner;
-use crate::metrics::{LoggedStep, MetricsLog, MetricsWindow, Progress, StepMetrics, TrainerState};
+use crate::metrics::{LoggedStep, MetricsLog, Progress, StepMetrics};
 use crate::optimizer::schedule::Schedule;
 use crate::prompt::PromptEncoder;
 use crate::record::{Example, Prompt, Source, TokenBatch, TokenRow};
-use crate::run_folder::{Mode, RunFolder};
+use crate::run_folder::RunFolder;
 use crate::setup;
-use crate::trainer::{RUN_FILES, STOP};
+use crate::trainer::{Position, RUN_FILES, STOP, open_folder};
 
 /// A row ready to learn from.
 struct Target {
@@ -32,12 +32,10 @@ struct FineTuning {
     learner: Learner,
     encoder: PromptEncoder,
     targets: Vec<Target>,
-    cursor: Cursor,
+    position: Position,
     schedule: Schedule,
     folder: RunFolder,
     metrics: MetricsLog,
-    state: TrainerState,
-    window: MetricsWindow,
     progress: Progress,
     base: PathBuf,
 }
@@ -48,13 +46,13 @@ struct FineTuning {
 /// Whatever is wrong, with the remedy; the last whole checkpoint stays usable.
 pub fn fine_tune(run: Run) -> Result<PathBuf> {
     let mut tuning = FineTuning::open(run)?;
-    while tuning.state.global_step < tuning.state.max_steps {
+    while tuning.position.state.global_step < tuning.position.state.max_steps {
         tuning.step()?;
-        let step = tuning.state.global_step;
+        let step = tuning.position.state.global_step;
         let stop = STOP.load(Ordering::SeqCst);
         let due = tuning.run.output.save_strategy != crate::config::IntervalStrategy::No
-            && step % tuning.state.save_steps == 0;
-        if due || stop || step == tuning.state.max_steps {
+            && step.is_multiple_of(tuning.position.state.save_steps);
+        if due || stop || step == tuning.position.state.max_steps {
             tuning.save()?;
         }
         if stop {
@@ -68,24 +66,11 @@ pub fn fine_tune(run: Run) -> Result<PathBuf> {
 impl FineTuning {
     fn open(run: Run) -> Result<Self> {
         let open = setup::open_device(run.runtime.device)?;
-        let mode = match (
-            &run.output.resume_from_checkpoint,
-            run.output.overwrite_output_dir,
-        ) {
-            (Resume::No, true) => Mode::Overwrite,
-            (Resume::No, false) => Mode::Fresh,
-            _ => Mode::Resume,
-        };
-        let folder = RunFolder::open(&run.output.output_dir, mode, run.output.save_total_limit)?;
-        let checkpoint = match &run.output.resume_from_checkpoint {
-            Resume::No => None,
-            Resume::Last => Some(folder.resume_from(None)?),
-            Resume::From(path) => Some(folder.resume_from(Some(path))?),
-        };
-        let base = checkpoint.as_ref().map_or_else(
-            || run.model.model_name_or_path.clone(),
-            |found| found.path.clone(),
-        );
+        let (folder, checkpoint) = open_folder(&run)?;
+        let start = || run.model.model_name_or_path.clone();
+        let base = checkpoint
+            .as_ref()
+            .map_or_else(start, |found| found.path.clone());
         let config = crate::model::config::ModelConfig::open(&base)?;
         let encoder = setup::open_encoder(&run, &base, config.text.max_position_embeddings)?;
         let suppressed = setup::suppressed(&run, &encoder, &config);
@@ -95,54 +80,28 @@ impl FineTuning {
         let examples = setup::load_dataset(&run, &file, &encoder, Some(folder.path()))?.examples;
         let targets = targets(&run, &encoder, &examples)?;
         let total = run.sft_steps(targets.len())?;
-        let mut cursor = Cursor::new(
-            targets.len(),
-            run.runtime.data_seed,
-            run.data.shuffle_dataset,
-        );
-        let mut state = TrainerState {
-            max_steps: total,
-            save_steps: run.output.save_steps.steps(total),
-            logging_steps: run.output.logging_steps.steps(total),
-            train_batch_size: run.batch.per_device_train_batch_size as u64,
-            ..TrainerState::default()
-        };
-        let mut window = MetricsWindow::default();
+        let mut position = Position::fresh(&run, total, targets.len());
         if let Some(checkpoint) = &checkpoint {
-            let saved = TrainerState::load(&checkpoint.path)?;
-            cursor = saved.restore("cursor")?.unwrap_or(cursor);
-            cursor.check(targets.len())?;
-            window = saved.restore("window")?.unwrap_or_default();
+            position = position.resumed(checkpoint, targets.len())?;
             crate::checkpoint::restore_optimizer(&mut learner, &checkpoint.path, &open.device)?;
-            state = TrainerState {
-                max_steps: total,
-                save_steps: state.save_steps,
-                logging_steps: state.logging_steps,
-                ..saved
-            };
         }
+        let done = position.state.global_step;
         folder.check_space(crate::trainer::checkpoint_bytes(&learner, &run))?;
         // Nothing above this line touches an earlier run.
         folder.begin(&RUN_FILES)?;
         std::fs::write(folder.path().join("config.yaml"), run.to_yaml())
             .context("config.yaml cannot be written")?;
-        let resumed = checkpoint.is_some().then_some(state.global_step);
+        let resumed = checkpoint.is_some().then_some(done);
         Ok(Self {
             schedule: setup::schedule(&run, total),
             metrics: MetricsLog::open(folder.path(), resumed)?,
-            progress: Progress::start(
-                run.output.run_name.as_deref().unwrap_or("sft"),
-                total,
-                state.global_step,
-            ),
+            progress: Progress::start(run.output.run_name.as_deref().unwrap_or("sft"), total, done),
             run,
             learner,
             encoder,
             targets,
-            cursor,
+            position,
             folder,
-            state,
-            window,
             base,
         })
     }
@@ -152,6 +111,7 @@ impl FineTuning {
         let started = std::time::Instant::now();
         let per_batch = self.run.batch.per_device_train_batch_size;
         let rows = self
+            .position
             .cursor
             .next((per_batch * self.run.batch.gradient_accumulation_steps).min(self.targets.len()));
         let tokens: usize = rows
@@ -166,37 +126,43 @@ impl FineTuning {
                 .iter()
                 .map(|prompt| prompt.input_ids.len())
                 .sum::<usize>();
-            self.state.num_input_tokens_seen += (read
+            self.position.state.num_input_tokens_seen += (read
                 + batch
                     .rows
                     .iter()
                     .map(|row| row.token_ids.len())
-                    .sum::<usize>()) as u64;
+                    .sum::<usize>())
+                as u64;
             loss += self
                 .learner
                 .accumulate_supervised(&batch, 1.0 / tokens as f32)?;
         }
-        let learning_rate = self.schedule.at(self.state.global_step);
+        let learning_rate = self.schedule.at(self.position.state.global_step);
         let update = self.learner.apply(learning_rate)?;
-        self.state.global_step += 1;
-        self.state.epoch = self.cursor.progress();
+        self.position.state.global_step += 1;
+        self.position.state.epoch = self.position.cursor.progress();
         let mut metrics = StepMetrics::new();
         metrics.insert("loss", loss);
         metrics.insert("grad_norm", update.grad_norm);
         metrics.insert("learning_rate", learning_rate);
-        metrics.insert("epoch", self.state.epoch);
-        metrics.insert("num_tokens", self.state.num_input_tokens_seen as f64);
+        metrics.insert("epoch", self.position.state.epoch);
+        metrics.insert(
+            "num_tokens",
+            self.position.state.num_input_tokens_seen as f64,
+        );
         metrics.insert("step_time", started.elapsed().as_secs_f64());
         self.progress.advance(&format!("loss {loss:.3}"));
-        self.window.push(metrics);
-        let step = self.state.global_step;
-        if step % self.state.logging_steps == 0 || step == self.state.max_steps {
+        self.position.window.push(metrics);
+        let step = self.position.state.global_step;
+        if step.is_multiple_of(self.position.state.logging_steps)
+            || step == self.position.state.max_steps
+        {
             let row = LoggedStep {
                 step,
-                metrics: self.window.take(),
+                metrics: self.position.window.take(),
             };
             self.metrics.write(&row)?;
-            self.state.log_history.push(row);
+            self.position.state.log_history.push(row);
         }
         Ok(())
     }
@@ -229,12 +195,11 @@ impl FineTuning {
 
     fn save(&mut self) -> Result<()> {
         self.metrics.sync()?;
-        self.state.keep("cursor", &self.cursor)?;
-        self.state.keep("window", &self.window)?;
+        self.position.keep()?;
         let (learner, base, state, model_only) = (
             &self.learner,
             &self.base,
-            &self.state,
+            &self.position.state,
             self.run.output.save_only_model,
         );
         let saved = self
@@ -246,7 +211,7 @@ impl FineTuning {
         if !self.base.exists() {
             self.base = saved.path;
         }
-        Ok(self.state.save(self.folder.path())?)
+        Ok(self.position.state.save(self.folder.path())?)
     }
 }
 

@@ -5,12 +5,15 @@ const NO_VALUE: u32 = 0u; // lower than every key; negative infinity counts as n
 const NOT_FINITE: u32 = 0xffffffffu; // higher than every key: NaN or positive infinity
 const NEGATIVE_INFINITY: u32 = 0xff800000u;
 
-fn key_of(bits: u32) -> u32 {
-    var key = select(bits | 0x80000000u, ~bits, bits > 0x80000000u); // -0 equals 0
-    key = select(key, NOT_FINITE, (bits & 0x7f800000u) == 0x7f800000u);
-    return select(key, NO_VALUE, bits == NEGATIVE_INFINITY);
+fn keys_of(bits: vec4<u32>) -> vec4<u32> {
+    let sign = vec4<u32>(0x80000000u);
+    let infinity = vec4<u32>(0x7f800000u);
+    var keys = select(bits | sign, ~bits, bits > sign); // -0 equals 0
+    keys = select(keys, vec4<u32>(NOT_FINITE), (bits & infinity) == infinity);
+    return select(keys, vec4<u32>(NO_VALUE), bits == vec4<u32>(NEGATIVE_INFINITY));
 }
 
-fn value_of(key: u32) -> f32 {
-    return bitcast<f32>(select(~key, key & 0x7fffffffu, (key >> 31u) == 1u));
+fn values_of(keys: vec4<u32>) -> vec4<f32> {
+    let sign = vec4<u32>(0x80000000u);
+    return bitcast<vec4<f32>>(select(~keys, keys ^ sign, keys >= sign));
 }

@@ -1,6 +1,6 @@
 // The filters' threshold when it lies anywhere among all tokens: found bit by bit, with one pass over the row per three
-// bits. The kernel declares WORKGROUP, params, Row, Threshold, Range, key_at, weight_of, measure, part_of and
-// lanes_highest, which may be overwritten here.
+// bits. The kernel declares WORKGROUP, WIDTH, params, Row, Threshold, Range, keys_at, weights_of, measure, part_of
+// and lanes_highest, which is overwritten here.
 
 const DIGITS: u32 = 11u; // a 32-bit key is found in 11 steps of 3 bits
 
@@ -21,14 +21,15 @@ fn search(lane: u32, row: Row, limit: f32) -> Threshold {
         let shift = 30u - 3u * step;
         let ends_low = ends_of(low, vec4<u32>(1u, 2u, 3u, 4u), shift);
         let ends_high = ends_of(low, vec4<u32>(5u, 6u, 7u, 8u), shift);
-        let lowest = max(max(low, row.threshold), NO_VALUE + 1u);
+        let lowest = vec4<u32>(max(low, row.threshold));
         var sum = Octet(vec4<f32>(0.0), vec4<f32>(0.0));
-        for (var id = lane; id < params.vocabulary; id += WORKGROUP) {
-            let key = key_at(row, id);
-            if key >= lowest && key < ends_high.w {
-                let weight = vec4<f32>(weight_of(row, key));
-                sum.low += select(vec4<f32>(0.0), weight, vec4<u32>(key) < ends_low);
-                sum.high += select(vec4<f32>(0.0), weight, vec4<u32>(key) < ends_high);
+        for (var id = WIDTH * lane; id < params.vocabulary; id += WIDTH * WORKGROUP) {
+            let keys = keys_at(row, id);
+            let weights = select(vec4<f32>(0.0), weights_of(row, keys), keys >= lowest);
+            for (var next = 0u; next < WIDTH; next++) {
+                let weight = vec4<f32>(weights[next]);
+                sum.low += select(vec4<f32>(0.0), weight, vec4<u32>(keys[next]) < ends_low);
+                sum.high += select(vec4<f32>(0.0), weight, vec4<u32>(keys[next]) < ends_high);
             }
         }
         sum = sum_octet(lane, sum);
@@ -47,8 +48,9 @@ fn search(lane: u32, row: Row, limit: f32) -> Threshold {
 fn first_kept_tie(lane: u32, row: Row, wanted: u32) -> u32 {
     let part = part_of(Range(0u, params.vocabulary), lane);
     var count = 0u;
-    for (var id = part.start; id < part.end; id++) {
-        count += select(0u, 1u, key_at(row, id) == row.threshold);
+    for (var id = part.start; id < part.end; id += WIDTH) {
+        let tied = select(vec4<u32>(0u), vec4<u32>(1u), keys_at(row, id) == vec4<u32>(row.threshold));
+        count += tied.x + tied.y + tied.z + tied.w;
     }
     lanes_highest[lane].id = count;
     workgroupBarrier();
@@ -60,24 +62,27 @@ fn first_kept_tie(lane: u32, row: Row, wanted: u32) -> u32 {
     }
     let dropped = min(wanted, max(total, 1u) - 1u);
     var rank = before;
-    for (var id = part.start; id < part.end && dropped < before + count; id++) {
-        if key_at(row, id) == row.threshold {
-            if rank == dropped {
-                first_tie = id; // true in one lane
+    for (var id = part.start; id < part.end && dropped < before + count; id += WIDTH) {
+        let keys = keys_at(row, id);
+        for (var next = 0u; next < WIDTH; next++) {
+            if keys[next] == row.threshold {
+                if rank == dropped {
+                    first_tie = id + next; // true in one lane
+                }
+                rank += 1u;
             }
-            rank += 1u;
         }
     }
     workgroupBarrier();
     return first_tie;
 }
 
-// The threshold of top-k and top-p, `top` being the row's highest key and `eligible` the number of its tokens.
-fn long_search(lane: u32, start: Row, top: u32, eligible: f32) -> Row {
+// The row with the threshold of top-k and top-p, `top` being its highest key.
+fn long_search(lane: u32, start: Row, top: u32) -> Row {
     var row = start;
     if params.top_k > 0u {
         row.scale = 0.0; // weights are counts
-        row.threshold = search(lane, row, eligible - f32(params.top_k)).key;
+        row.threshold = search(lane, row, measure(lane, row).y - f32(params.top_k)).key;
         row.scale = start.scale;
     }
     if params.drop_share > 0.0 {

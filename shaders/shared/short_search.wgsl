@@ -1,5 +1,5 @@
 // The filters' threshold when it lies among the few most likely tokens: one pass over the row collects them, the rest
-// works on a sorted list. The kernel declares WORKGROUP, params, Row, Token, key_at, weight_of, is_below and
+// works on a sorted list. The kernel declares WORKGROUP, WIDTH, params, Row, Token, keys_at, weight_of, is_below and
 // lanes_highest, which must hold each lane's highest token.
 
 const LIST: u32 = 256u; // most tokens of the list
@@ -16,21 +16,25 @@ var<workgroup> first_kept: u32; // index into the list, or NOWHERE
 // Collects every token at least as likely as the `wanted`-th of the lanes' highest, so at least `wanted` tokens if
 // there are so many. The number of them, 0 if there are more than LIST.
 fn collect(lane: u32, row: Row, wanted: u32) -> u32 {
+    let own = lanes_highest[lane];
     var rank = 0u;
     for (var other = 0u; other < WORKGROUP; other++) {
-        rank += select(0u, 1u, is_below(lanes_highest[lane], lanes_highest[other]));
+        rank += select(0u, 1u, is_below(own, lanes_highest[other]));
     }
     if rank + 1u == wanted { // true in one lane
-        lower_bound = max(lanes_highest[lane].key, NO_VALUE + 1u);
+        lower_bound = max(own.key, NO_VALUE + 1u);
     }
     if lane == 0u {
         atomicStore(&candidate_count, 0u);
     }
     workgroupBarrier();
-    for (var id = lane; id < params.vocabulary; id += WORKGROUP) {
-        let key = key_at(row, id);
-        if key >= lower_bound {
-            candidates[min(atomicAdd(&candidate_count, 1u), LIST - 1u)] = Token(key, id);
+    let lowest = lower_bound;
+    for (var id = WIDTH * lane; id < params.vocabulary; id += WIDTH * WORKGROUP) {
+        let keys = keys_at(row, id);
+        for (var next = 0u; next < WIDTH; next++) {
+            if keys[next] >= lowest {
+                candidates[min(atomicAdd(&candidate_count, 1u), LIST - 1u)] = Token(keys[next], id + next);
+            }
         }
     }
     workgroupBarrier();
@@ -44,12 +48,13 @@ fn collect(lane: u32, row: Row, wanted: u32) -> u32 {
 // Sorts the candidates, whose order is that of chance, so that sums over them are the same on every run.
 fn sort_candidates(lane: u32, row: Row, length: u32) {
     for (var index = lane; index < length; index += WORKGROUP) {
+        let own = candidates[index];
         var rank = 0u;
         for (var other = 0u; other < length; other++) {
-            rank += select(0u, 1u, is_below(candidates[other], candidates[index]));
+            rank += select(0u, 1u, is_below(candidates[other], own));
         }
-        list[rank] = candidates[index];
-        list_weights[rank] = weight_of(row, candidates[index].key);
+        list[rank] = own;
+        list_weights[rank] = weight_of(row, own.key);
     }
     workgroupBarrier();
 }

@@ -1,12 +1,10 @@
 //! `data`: renders data sets in Reason-RFT's format.
 
-use std::sync::Mutex;
-
 use anyhow::Result;
 
 use crate::cli::CountingArguments;
-use crate::counting::{self, CountingOptions, Difficulty, Split};
-use crate::metrics::Progress;
+use crate::counting::{CountingOptions, Difficulty, Split};
+use crate::demo::run::render;
 
 /// `vision-ekipl data counting`.
 pub(super) fn counting(arguments: &CountingArguments) -> Result<()> {
@@ -34,25 +32,4 @@ pub(super) fn counting(arguments: &CountingArguments) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Renders with a progress bar.
-pub(super) fn render(options: &CountingOptions) -> Result<counting::CountingSummary> {
-    let progress = Mutex::new(Progress::start(
-        &format!("data {}", options.split.name()),
-        options.count as u64,
-        0,
-    ));
-    let advance = |_: usize| {
-        progress
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .advance("")
-    };
-    let summary = counting::generate(options, &advance)?;
-    progress
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .finish();
-    Ok(summary)
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::cli::EvalArguments;
 use crate::config::{self, Purpose};
-use crate::evaluation::{self, EvaluationResult};
+use crate::evaluation::{self, EvaluationResult, Evaluator};
 use crate::metrics::{Progress, table};
 use crate::model::Qwen2Vl;
 use crate::model::config::ModelConfig;
@@ -42,19 +42,18 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
             .open(path);
         opened.with_context(|| unwritable(path))?;
     }
+    let evaluator = Evaluator {
+        model: &model,
+        run: &run,
+        encoder: &encoder,
+        rewards: &rewards,
+        parameters,
+    };
     let mut results = Vec::new();
     for set in evaluation::all_sets(&run, &encoder)? {
         let mut progress = Progress::start(&set.name, set.examples.len() as u64, 0);
         let mut advance = |rows: usize| (0..rows).for_each(|_| progress.advance(""));
-        results.push(evaluation::evaluate(
-            &model,
-            &set,
-            &run,
-            &encoder,
-            &rewards,
-            &parameters,
-            &mut advance,
-        )?);
+        results.push(evaluator.evaluate(&set, &mut advance)?);
         progress.finish();
     }
     print!("{}", render(&results));

@@ -182,11 +182,10 @@ fn take_model_turn(turns: &mut Vec<Turn>) -> Option<String> {
 /// stand at the beginning of the first user turn, as TRL and Reason-RFT put them.
 fn place_pictures(turns: &mut [Turn], pictures: usize) -> Result<(), String> {
     let places: usize = turns.iter().map(Turn::image_places).sum();
-    if places == 0 && turns.iter().all(|turn| turn.plain) {
-        if let Some(first) = turns.iter_mut().find(|turn| turn.role == "user") {
-            first.parts.splice(0..0, vec![Part::Image(None); pictures]);
-            return Ok(());
-        }
+    let is_open = places == 0 && turns.iter().all(|turn| turn.plain);
+    if let Some(first) = turns.iter_mut().find(|turn| turn.role == "user" && is_open) {
+        first.parts.splice(0..0, vec![Part::Image(None); pictures]);
+        return Ok(());
     }
     let filled = |part: &&Part| matches!(part, Part::Image(Some(_)));
     let own = turns

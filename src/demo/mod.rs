@@ -1,4 +1,6 @@
-//! The demo's small model: tokenizer and random weights in the form of a published Qwen2-VL checkpoint.
+//! The demo: a small model in the form of a published Qwen2-VL checkpoint, and what is done with it.
 
 pub mod checkpoint;
+mod report;
+pub mod run;
 pub mod tokenizer;

@@ -5,12 +5,13 @@ use regex::Regex;
 use super::source::{SourceFile, files};
 use super::{code_matches, report, top_modules};
 
-/// Longest text of a file, tests not counted; the first prefix that fits counts.
+/// Longest text of a file, tests not counted; the first prefix that fits counts. rustfmt breaks lines at 100 columns, which
+/// counts against these.
 const FILE_BUDGETS: [(&str, usize); 6] = [
-    ("src/main.rs", 40),
+    ("src/main.rs", 50),
     ("src/train.rs", 80),
-    ("src/commands/", 80),
-    ("src/", 350),
+    ("src/commands/", 170),
+    ("src/", 500),
     ("shaders/shared/", 110),
     ("shaders/", 250),
 ];

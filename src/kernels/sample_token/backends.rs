@@ -55,11 +55,19 @@ impl<B: SampleTokenOps, C: CheckpointStrategy> SampleTokenOps for Autodiff<B, C>
     }
 }
 
-/// Both variants of the kernel.
+/// Every variant of the kernel.
 pub(crate) fn shaders() -> Vec<Shader> {
-    vec![shader(SMALL_WORKGROUP), shader(LARGE_WORKGROUP)]
+    let mut shaders = Vec::new();
+    for width in [1, WIDE] {
+        for workgroup in [SMALL_WORKGROUP, LARGE_WORKGROUP] {
+            shaders.extend([true, false].map(|masked| shader(width, workgroup, masked)));
+        }
+    }
+    shaders
 }
 
+/// Logits read at a time where the vocabulary is a multiple of it.
+const WIDE: usize = 4;
 /// Invocations per row of a small vocabulary: software adapters pay for every invocation at every barrier.
 const SMALL_WORKGROUP: u32 = 64;
 /// Invocations per row of a large vocabulary.
@@ -67,18 +75,45 @@ const LARGE_WORKGROUP: u32 = 256;
 /// Largest small vocabulary.
 const SMALL_VOCABULARY: usize = 4096;
 
-fn shader(workgroup: u32) -> Shader {
+const INDEX: &str = include_str!("../../../shaders/shared/index.wgsl");
+const WORDS_OF_ONE: &str = include_str!("../../../shaders/shared/words_of_one.wgsl");
+const WORDS_OF_FOUR: &str = include_str!("../../../shaders/shared/words_of_four.wgsl");
+const ONLINE_SOFTMAX: &str = include_str!("../../../shaders/shared/online_softmax.wgsl");
+const FLOAT_KEY: &str = include_str!("../../../shaders/shared/float_key.wgsl");
+const LANE_SUMS: &str = include_str!("../../../shaders/shared/lane_sums.wgsl");
+const SHORT_SEARCH: &str = include_str!("../../../shaders/shared/short_search.wgsl");
+const LONG_SEARCH: &str = include_str!("../../../shaders/shared/long_search.wgsl");
+
+fn shader(width: usize, workgroup: u32, masked: bool) -> Shader {
     Shader {
         name: "sample_token",
         source: include_str!("../../../shaders/sample_token.wgsl"),
-        shared: &[
-            include_str!("../../../shaders/shared/index.wgsl"),
-            include_str!("../../../shaders/shared/float_key.wgsl"),
-            include_str!("../../../shaders/shared/lane_sums.wgsl"),
-            include_str!("../../../shaders/shared/short_search.wgsl"),
-            include_str!("../../../shaders/shared/long_search.wgsl"),
+        shared: if width == WIDE {
+            &[
+                INDEX,
+                WORDS_OF_FOUR,
+                ONLINE_SOFTMAX,
+                FLOAT_KEY,
+                LANE_SUMS,
+                SHORT_SEARCH,
+                LONG_SEARCH,
+            ]
+        } else {
+            &[
+                INDEX,
+                WORDS_OF_ONE,
+                ONLINE_SOFTMAX,
+                FLOAT_KEY,
+                LANE_SUMS,
+                SHORT_SEARCH,
+                LONG_SEARCH,
+            ]
+        },
+        tunables: vec![
+            ("WIDTH", format!("{width}u")),
+            ("WORKGROUP", format!("{workgroup}u")),
+            ("MASKED", masked.to_string()),
         ],
-        tunables: vec![("WORKGROUP", format!("{workgroup}u"))],
         workgroup,
     }
 }
@@ -104,7 +139,6 @@ fn launch_sample_token(
     let params = [
         rows as u32,
         vocabulary as u32,
-        suppressed.meta.num_elements() as u32 - 1,
         u32::try_from(options.top_k).unwrap_or(u32::MAX),
         options.temperature.to_bits(),
         options.drop_share().to_bits(),
@@ -122,6 +156,17 @@ fn launch_sample_token(
     } else {
         LARGE_WORKGROUP
     };
-    launch(shader(workgroup), &buffers, &params, rows as u32);
+    let width = if vocabulary.is_multiple_of(WIDE) {
+        WIDE
+    } else {
+        1
+    };
+    let masked = suppressed.meta.num_elements() == vocabulary;
+    launch(
+        shader(width, workgroup, masked),
+        &buffers,
+        &params,
+        rows as u32,
+    );
     chosen
 }

@@ -158,8 +158,8 @@ pub fn sample_token(
     if rows == 0 || vocabulary == 0 {
         return Tensor::full([rows, 2], NO_TOKEN, &logits.device());
     }
-    // A kernel needs a buffer for every binding; one zero means that nothing is suppressed.
-    let suppressed = suppressed.unwrap_or_else(|| Tensor::zeros([1], &logits.device()));
+    // A kernel needs a buffer for every binding; four zeros, one word of it, mean that nothing is suppressed.
+    let suppressed = suppressed.unwrap_or_else(|| Tensor::zeros([4], &logits.device()));
     Tensor::from_dispatch(Dispatch::sample_token(
         logits.into_dispatch(),
         uniforms.into_dispatch(),
@@ -171,7 +171,7 @@ pub fn sample_token(
 /// The operation on each backend.
 #[backend_extension(Cube, Flex, Autodiff)]
 pub trait SampleTokenOps: Backend {
-    /// [`sample_token`] on checked inputs; `suppressed` is [V], or [1] for none.
+    /// [`sample_token`] on checked inputs; `suppressed` is [V], or [4] zeros for none.
     fn sample_token(
         logits: FloatTensor<Self>,
         uniforms: FloatTensor<Self>,

@@ -6,7 +6,10 @@ use rayon::prelude::*;
 use super::super::vector_math::{LANES, VectorTask, exp, run};
 use super::{NO_TOKEN, NOT_FINITE_TOKEN, SampleOptions};
 
-/// The CPU twin: `logits` [B, V], `uniforms` [B], `suppressed` [V] or [1] -> [B, 2], parallel over rows.
+/// Tokens whose weights are added up in f32 before they are in f64.
+const BLOCK: usize = 1024;
+
+/// The CPU twin: `logits` [B, V], `uniforms` [B], `suppressed` [V] or [4] zeros -> [B, 2], parallel over rows.
 pub(super) fn sample(
     logits: &[f32],
     uniforms: &[f32],
@@ -41,13 +44,15 @@ fn sample_row(
         Ok(row) => row,
         Err(code) => return [code, 0.0],
     };
-    let token = if options.temperature > 0.0 {
+    let scale = options.logprob_temperature.recip();
+    let (unfiltered, total) = row.exponentials(scale);
+    let token = if options.temperature == options.logprob_temperature {
+        draw(&row.filtered(unfiltered, options), uniform)
+    } else if options.temperature > 0.0 {
         draw(&row.weights(options), uniform)
     } else {
         row.highest_id
     };
-    let scale = options.logprob_temperature.recip();
-    let (_, total) = row.exponentials(scale);
     let logprob = f64::from((row.logits[token] - row.highest) * scale) - total.ln();
     [token as f32, logprob as f32]
 }
@@ -83,13 +88,10 @@ impl Row {
                 *logit
             };
         }
-        let finite_or_low = logits.iter().all(|&logit| logit < f32::INFINITY);
+        let (highest, finite_or_low) = run(Highest(&logits));
         if !finite_or_low {
             return Err(NOT_FINITE_TOKEN);
         }
-        let highest = logits.iter().fold(f32::NEG_INFINITY, |highest, &logit| {
-            if logit > highest { logit } else { highest }
-        });
         if highest == f32::NEG_INFINITY {
             return Err(NO_TOKEN);
         }
@@ -111,7 +113,12 @@ impl Row {
 
     /// Weights of the survivors; 0 for every other token.
     fn weights(&self, options: &SampleOptions) -> Vec<f32> {
-        let (mut weights, _) = self.exponentials(options.temperature.recip());
+        let (weights, _) = self.exponentials(options.temperature.recip());
+        self.filtered(weights, options)
+    }
+
+    /// The weights with 0 for every token that a filter drops.
+    fn filtered(&self, mut weights: Vec<f32>, options: &SampleOptions) -> Vec<f32> {
         let threshold = self.threshold(&weights, options);
         for (id, weight) in weights.iter_mut().enumerate() {
             let kept = *weight >= options.min_p
@@ -186,24 +193,66 @@ fn first_above(places: &mut [u64], weights: &[f32], share: f32) -> u64 {
     rest[0]
 }
 
-/// The first token in id order whose running weight exceeds `uniform` times the total.
+/// The first token in id order whose running weight exceeds `uniform` times the total, block by block, then one by one.
 fn draw(weights: &[f32], uniform: f32) -> usize {
-    let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
-    let goal = f64::from(uniform) * total;
-    let mut running = 0.0;
-    let mut token = 0;
-    for (id, &weight) in weights
-        .iter()
-        .enumerate()
-        .filter(|&(_, &weight)| weight > 0.0)
-    {
-        token = id;
+    let sums: Vec<f64> = weights.chunks(BLOCK).map(sum).collect();
+    let goal = f64::from(uniform) * sums.iter().sum::<f64>();
+    let (mut block, mut before, mut running) = (0, 0.0, 0.0);
+    for (index, &sum) in sums.iter().enumerate().filter(|&(_, &sum)| sum > 0.0) {
+        (block, before) = (index, running);
+        running += sum;
+        if running > goal {
+            break;
+        }
+    }
+    let mut token = block * BLOCK;
+    running = before;
+    for (id, &weight) in weights.iter().enumerate().skip(block * BLOCK).take(BLOCK) {
         running += f64::from(weight);
+        token = if weight > 0.0 { id } else { token };
         if running > goal {
             break;
         }
     }
     token
+}
+
+/// Sum in lanes, which the compiler turns into vector instructions.
+fn sum(weights: &[f32]) -> f64 {
+    let mut lanes = [0.0_f32; LANES];
+    for chunk in weights.chunks(LANES) {
+        for (lane, weight) in lanes.iter_mut().zip(chunk) {
+            *lane += weight;
+        }
+    }
+    lanes.iter().map(|&lane| f64::from(lane)).sum()
+}
+
+/// The largest value, and whether none is NaN or +infinity.
+struct Highest<'a>(&'a [f32]);
+
+impl VectorTask for Highest<'_> {
+    type Output = (f32, bool);
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) -> (f32, bool) {
+        let mut highest = [f32::NEG_INFINITY; LANES];
+        let mut good = [true; LANES];
+        for chunk in self.0.chunks(LANES) {
+            for (index, &logit) in chunk.iter().enumerate() {
+                highest[index] = if logit > highest[index] {
+                    logit
+                } else {
+                    highest[index]
+                };
+                good[index] &= logit < f32::INFINITY;
+            }
+        }
+        (
+            highest.into_iter().fold(f32::NEG_INFINITY, f32::max),
+            good == [true; LANES],
+        )
+    }
 }
 
 /// The vectorised loop of [`Row::exponentials`].
@@ -218,15 +267,10 @@ impl VectorTask for Exponentials<'_> {
     #[inline(always)]
     fn run<const FMA: bool>(self) -> (Vec<f32>, f64) {
         let mut weights = vec![0.0; self.row.logits.len()];
-        let mut total = 0.0;
-        for (weights, logits) in weights.chunks_mut(LANES).zip(self.row.logits.chunks(LANES)) {
-            let mut partial = 0.0;
-            for (weight, &logit) in weights.iter_mut().zip(logits) {
-                *weight = exp::<FMA>((logit - self.row.highest) * self.scale);
-                partial += *weight;
-            }
-            total += f64::from(partial);
+        for (weight, &logit) in weights.iter_mut().zip(&self.row.logits) {
+            *weight = exp::<FMA>((logit - self.row.highest) * self.scale);
         }
+        let total = weights.chunks(BLOCK).map(sum).sum();
         (weights, total)
     }
 }

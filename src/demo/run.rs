@@ -1,0 +1,299 @@
+//! The demo: data, warm start, plain GRPO and Vision-EKIPL from the same start with the same budget, scores.
+//!
+//! Composes stages as a person would on the command line; computes nothing itself.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result};
+
+use super::checkpoint::{Sizes, write_checkpoint};
+use super::report;
+use super::tokenizer::write_tokenizer;
+use crate::config::{self, Purpose, Run};
+use crate::counting::{self, CountingOptions, CountingSummary, Split};
+use crate::dataset::{Dataset, DatasetOptions, supervised_target};
+use crate::evaluation::{self, EvaluationResult, Evaluator};
+use crate::metrics::Progress;
+use crate::model::Qwen2Vl;
+use crate::model::config::ModelConfig;
+use crate::model::weights::Weights;
+use crate::record::ContentPart;
+use crate::{setup, sft, train};
+
+/// The demo's configurations, as they stand in `configs/demo/`.
+const CONFIGS: [(&str, &str); 3] = [
+    ("sft", include_str!("../../configs/demo/sft.yaml")),
+    ("grpo", include_str!("../../configs/demo/grpo.yaml")),
+    ("ekipl", include_str!("../../configs/demo/ekipl.yaml")),
+];
+
+const SIZES: Sizes = Sizes {
+    hidden: 96,
+    intermediate: 256,
+    layers: 3,
+    heads: 4,
+    key_value_heads: 2,
+    vision_width: 64,
+    vision_depth: 2,
+    vision_heads: 4,
+};
+const VOCABULARY: usize = 512;
+const SFT_ROWS: usize = 3000;
+const TRAIN_ROWS: usize = 1600;
+const EXPERT_ACCURACY: f64 = 0.7;
+
+/// How long the demo trains.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Steps of the warm start.
+    pub sft_steps: u64,
+    /// Steps of GRPO, and of Vision-EKIPL.
+    pub train_steps: u64,
+    /// Rows of each test split.
+    pub test_rows: usize,
+}
+
+impl Effort {
+    /// At most 12 minutes on two cores.
+    pub const FULL: Self = Self {
+        sft_steps: 700,
+        train_steps: 150,
+        test_rows: 300,
+    };
+    /// For a Vulkan driver that computes on the CPU.
+    pub const SOFTWARE_VULKAN: Self = Self {
+        sft_steps: 20,
+        train_steps: 10,
+        test_rows: 20,
+    };
+}
+
+/// One seed of the demo.
+#[derive(Debug, Clone)]
+pub struct Demo {
+    /// Where everything goes.
+    pub folder: PathBuf,
+    /// Seed of data, weights and draws.
+    pub seed: u64,
+    /// `--device`.
+    pub device: String,
+    /// How long it trains.
+    pub effort: Effort,
+}
+
+/// Files of the data sets.
+struct Data {
+    sft: CountingSummary,
+    train: CountingSummary,
+    tests: Vec<PathBuf>,
+}
+
+impl Demo {
+    /// Runs everything and returns the closing tables.
+    ///
+    /// # Errors
+    /// Whatever a stage finds wrong.
+    pub fn run(&self) -> Result<String> {
+        let data = self.render()?;
+        let start = self.write_start(&data)?;
+        let warm = last_checkpoint(&sft::fine_tune(self.load("sft", &data, &start)?)?)?;
+        let mut models = vec![start, warm.clone()];
+        let mut runs = Vec::new();
+        for name in ["grpo", "ekipl"] {
+            if crate::trainer::STOP.load(Ordering::SeqCst) {
+                return Ok(format!(
+                    "stopped; what there is lies in {}",
+                    self.folder.display()
+                ));
+            }
+            let run = train::train(self.load(name, &data, &warm)?)?;
+            models.push(last_checkpoint(&run)?);
+            runs.push(run);
+        }
+        let scores = models
+            .iter()
+            .map(|model| self.evaluate(&data, model))
+            .collect::<Result<Vec<_>>>()?;
+        let rewards = report::rewards(&[("GRPO", &runs[0]), ("EKIPL", &runs[1])])?;
+        Ok(format!(
+            "seed {}: {} rows per split, greedy decoding\n\n{}\nmean reward of the policy's own samples in each tenth of training\n\n{rewards}\nruns: {}\n      {}\n",
+            self.seed,
+            self.effort.test_rows,
+            report::accuracy(&scores),
+            runs[0].display(),
+            runs[1].display()
+        ))
+    }
+
+    fn render(&self) -> Result<Data> {
+        let render = |split: Split, count: usize, seed: u64, folder: &str, expert: Option<f64>| {
+            let mut options = CountingOptions::new(split, count, seed, self.folder.join(folder));
+            options.expert_accuracy = expert;
+            render(&options)
+        };
+        let rows = self.effort.test_rows;
+        Ok(Data {
+            sft: render(Split::Train, SFT_ROWS, self.seed, "data/sft", None)?,
+            train: render(
+                Split::Train,
+                TRAIN_ROWS,
+                self.seed + 1_000_000,
+                "data/train",
+                Some(EXPERT_ACCURACY),
+            )?,
+            tests: vec![
+                render(Split::Test, rows, self.seed, "data/test", None)?.rows,
+                render(Split::TestOod, rows, self.seed, "data/test", None)?.rows,
+            ],
+        })
+    }
+
+    /// A tokenizer trained on the prompts and targets, and random weights.
+    fn write_start(&self, data: &Data) -> Result<PathBuf> {
+        let folder = self.folder.join("start");
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("{}: cannot be created", folder.display()))?;
+        let options = DatasetOptions {
+            files: vec![data.sft.rows.clone()],
+            task: Some(crate::record::Task::Counting),
+            ..DatasetOptions::default()
+        };
+        let mut texts = Vec::new();
+        for example in &Dataset::load(&options, &|_| Ok(()))?.examples {
+            let parts = example.messages.iter().flat_map(|message| &message.content);
+            texts.extend(parts.filter_map(|part| match part {
+                ContentPart::Text { text } => Some(text.clone()),
+                ContentPart::Image => None,
+            }));
+            texts.push(supervised_target(example, false).map_err(anyhow::Error::msg)?);
+        }
+        let ids = write_tokenizer(&folder, VOCABULARY, &texts)?;
+        write_checkpoint(&folder, &ids, &SIZES, self.seed)?;
+        Ok(folder)
+    }
+
+    /// One of the demo's configurations with this run's paths; the file is kept beside the run.
+    fn load(&self, name: &str, data: &Data, model: &Path) -> Result<Run> {
+        let (_, text) = CONFIGS
+            .iter()
+            .find(|(known, _)| *known == name)
+            .context("a demo configuration")?;
+        let path = self.folder.join(format!("{name}.yaml"));
+        std::fs::write(&path, text)
+            .with_context(|| format!("{}: cannot be written", path.display()))?;
+        let is_sft = name == "sft";
+        let rows = if is_sft {
+            &data.sft.rows
+        } else {
+            &data.train.rows
+        };
+        let steps = if is_sft {
+            self.effort.sft_steps
+        } else {
+            self.effort.train_steps
+        };
+        let mut flags = vec![
+            ("model_name_or_path", model.display().to_string()),
+            ("dataset_name", rows.display().to_string()),
+            ("output_dir", self.folder.join(name).display().to_string()),
+            ("overwrite_output_dir", "true".to_owned()),
+            ("max_steps", steps.to_string()),
+            ("seed", self.seed.to_string()),
+            ("device", self.device.clone()),
+            ("run_name", name.to_owned()),
+        ];
+        if let (true, Some(expert)) = (name == "ekipl", &data.train.expert) {
+            let entry =
+                serde_json::json!([{"name": "expert", "path": expert.display().to_string()}]);
+            flags.push(("external", entry.to_string()));
+        }
+        let flags: Vec<(String, String)> = flags
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        let purpose = if is_sft { Purpose::Sft } else { Purpose::Train };
+        Ok(config::load(purpose, &path, &flags)?)
+    }
+
+    fn evaluate(&self, data: &Data, folder: &Path) -> Result<Vec<EvaluationResult>> {
+        let run = self.load("grpo", data, folder)?;
+        let open = crate::device::open(self.device.parse()?)?;
+        let config = ModelConfig::open(folder)?;
+        let encoder = setup::open_encoder(&run, folder, config.text.max_position_embeddings)?;
+        let weights = Weights::load(folder, &open.device, open.max_buffer_bytes)?;
+        let model = Qwen2Vl::new(
+            &config,
+            &weights,
+            &folder.display().to_string(),
+            &open.device,
+        )?;
+        let suppressed = setup::suppressed(&run, &encoder, &config);
+        let parameters = evaluation::parameters(
+            &run,
+            &setup::sampling(&run, &encoder, suppressed.as_deref()),
+        );
+        let rewards = setup::rewards(&run)?;
+        let mut progress = Progress::start(
+            "evaluate",
+            (self.effort.test_rows * data.tests.len()) as u64,
+            0,
+        );
+        let evaluator = Evaluator {
+            model: &model,
+            run: &run,
+            encoder: &encoder,
+            rewards: &rewards,
+            parameters,
+        };
+        let mut results = Vec::new();
+        for file in &data.tests {
+            let set = evaluation::open_set(&run, &encoder, file)?;
+            let mut advance = |rows: usize| (0..rows).for_each(|_| progress.advance(""));
+            results.push(evaluator.evaluate(&set, &mut advance)?);
+        }
+        progress.finish();
+        Ok(results)
+    }
+}
+
+/// Renders a split with a progress bar.
+///
+/// # Errors
+/// If an option is out of range or a file cannot be written.
+pub fn render(options: &CountingOptions) -> Result<CountingSummary> {
+    let progress = Mutex::new(Progress::start(
+        &format!("data {}", options.split.name()),
+        options.count as u64,
+        0,
+    ));
+    let advance = |_: usize| {
+        progress
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .advance("")
+    };
+    let summary = counting::generate(options, &advance)?;
+    progress
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .finish();
+    Ok(summary)
+}
+
+/// The checkpoint with the highest step.
+fn last_checkpoint(run: &Path) -> Result<PathBuf> {
+    let entries =
+        std::fs::read_dir(run).with_context(|| format!("{}: cannot be read", run.display()))?;
+    let step = |path: &PathBuf| {
+        path.file_name()?
+            .to_str()?
+            .strip_prefix("checkpoint-")?
+            .parse::<u64>()
+            .ok()
+    };
+    let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let newest = folders.filter(|path| step(path).is_some()).max_by_key(step);
+    newest.with_context(|| format!("{}: no checkpoint", run.display()))
+}
