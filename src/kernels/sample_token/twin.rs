@@ -59,10 +59,10 @@ fn sample_row(
 
 /// The unnormalised probability of every token after all filters, [V]; `temperature` must not be 0.
 ///
-/// It is what [`sample_token`] draws from on the CPU device, made visible for tests and diagnosis.
+/// It is what [`sample_token`](super::sample_token) draws from on the CPU device, made visible for tests and diagnosis.
 ///
 /// # Errors
-/// The negative id that [`sample_token`] would return.
+/// The negative id that [`sample_token`](super::sample_token) would return.
 pub fn sample_weights(
     logits: &[f32],
     suppressed: &[f32],
