@@ -4,12 +4,12 @@
 //! latter permutes patches into windows and back; here they stay in place and a mask keeps windows apart, which gives the
 //! same numbers because attention does not depend on the order. Knows nothing of files, prompts or text.
 
-use burn::tensor::activation::{gelu, sigmoid, silu};
+use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::attention::{KeyBlock, MASKED, attend};
 use super::config::{VisionConfig, VisionKind};
-use super::layers::{LayerNorm, Linear, RmsNorm, Source};
+use super::layers::{LayerNorm, Linear, RmsNorm, Source, gelu};
 use super::rotary::Rotary;
 use super::weights::WeightsError;
 use crate::record::ImagePatches;
