@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::{Trainer, Work};
 use crate::advantage;
@@ -57,6 +57,11 @@ impl Trainer {
         let rows = (self.run.batch.per_device_train_batch_size * most)
             .div_ceil(self.run.group.num_generations);
         let micro = batch::micro_batches(&whole, rows);
+        if micro.is_empty() {
+            bail!(
+                "step {step}: no selected action of any group has a reward, so there is nothing to learn from\nhint: check `reward_funcs` against the task of the rows"
+            );
+        }
         let per_step = self.run.batch.gradient_accumulation_steps;
         let steps = micro.len().div_ceil(per_step).max(1);
         let options = LossWeightOptions {
