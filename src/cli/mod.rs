@@ -28,7 +28,7 @@ pub enum Command {
     Train(Box<TrainArguments>),
     /// Fine-tune a policy on given chains of thought or answers.
     Sft(Box<TrainArguments>),
-    /// Measure accuracy per task and split, and pass@k.
+    /// Measure accuracy per split, and pass@k.
     Eval(Box<EvalArguments>),
     /// Complete a prompt, or the rows of a file.
     Generate(GenerateArguments),

@@ -1,4 +1,4 @@
-//! `eval`: accuracy per task and split, and pass@k.
+//! `eval`: accuracy per split, and pass@k.
 
 use std::path::Path;
 
