@@ -10,8 +10,12 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::config::{IntervalStrategy, Run};
+use crate::device::OpenDevice;
 use crate::generator::{Generate, SamplingParameters};
 use crate::metrics::StepMetrics;
+use crate::model::Qwen2Vl;
+use crate::model::config::ModelConfig;
+use crate::model::weights::Weights;
 use crate::prompt::PromptEncoder;
 use crate::record::Example;
 use crate::reward::{Rewards, ScoreContext, eval_score};
@@ -101,6 +105,54 @@ pub fn parameters(run: &Run, sampling: &SamplingParameters) -> SamplingParameter
     SamplingParameters {
         temperature: run.evaluation.eval_temperature as f32,
         ..sampling.clone()
+    }
+}
+
+/// A model folder opened for evaluation, by `eval` and by the demo.
+pub struct Subject {
+    /// Its prompts.
+    pub encoder: PromptEncoder,
+    model: Qwen2Vl,
+    rewards: Rewards,
+    parameters: SamplingParameters,
+}
+
+impl Subject {
+    /// Opens `model_name_or_path` of the run.
+    ///
+    /// # Errors
+    /// If a file of the folder is absent, broken, or of another model.
+    pub fn open(run: &Run, open: &OpenDevice) -> Result<Self> {
+        let folder = &run.model.model_name_or_path;
+        let config = ModelConfig::open(folder)?;
+        let encoder = setup::open_encoder(run, folder, config.text.max_position_embeddings)?;
+        let weights = Weights::load(folder, &open.device, open.max_buffer_bytes)?;
+        let model = Qwen2Vl::new(
+            &config,
+            &weights,
+            &folder.display().to_string(),
+            &open.device,
+        )?;
+        let suppressed = setup::suppressed(run, &encoder, &config);
+        let sampling = setup::sampling(run, &encoder, suppressed.as_deref());
+        Ok(Self {
+            model,
+            rewards: setup::rewards(run)?,
+            parameters: parameters(run, &sampling),
+            encoder,
+        })
+    }
+
+    /// What scores its completions.
+    #[must_use]
+    pub fn evaluator<'a>(&'a self, run: &'a Run) -> Evaluator<'a> {
+        Evaluator {
+            model: &self.model,
+            run,
+            encoder: &self.encoder,
+            rewards: &self.rewards,
+            parameters: self.parameters.clone(),
+        }
     }
 }
 

@@ -6,11 +6,8 @@ use anyhow::{Context, Result};
 
 use crate::cli::EvalArguments;
 use crate::config::{self, Purpose};
-use crate::evaluation::{self, EvaluationResult, Evaluator};
+use crate::evaluation::{self, EvaluationResult};
 use crate::metrics::{Progress, table};
-use crate::model::Qwen2Vl;
-use crate::model::config::ModelConfig;
-use crate::model::weights::Weights;
 use crate::setup;
 
 /// `vision-ekipl eval`.
@@ -18,22 +15,7 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
     let run = config::load(Purpose::Eval, &arguments.config, &arguments.flags())?;
     run.notes.iter().for_each(|note| log::info!("{note}"));
     let open = setup::open_device(run.runtime.device)?;
-    let folder = &run.model.model_name_or_path;
-    let config = ModelConfig::open(folder)?;
-    let encoder = setup::open_encoder(&run, folder, config.text.max_position_embeddings)?;
-    let weights = Weights::load(folder, &open.device, open.max_buffer_bytes)?;
-    let model = Qwen2Vl::new(
-        &config,
-        &weights,
-        &folder.display().to_string(),
-        &open.device,
-    )?;
-    let suppressed = setup::suppressed(&run, &encoder, &config);
-    let parameters = evaluation::parameters(
-        &run,
-        &setup::sampling(&run, &encoder, suppressed.as_deref()),
-    );
-    let rewards = setup::rewards(&run)?;
+    let subject = evaluation::Subject::open(&run, &open)?;
     // Tried before the work, written after it; the table is on the screen by then.
     if let Some(path) = &arguments.output {
         let opened = std::fs::File::options()
@@ -42,15 +24,9 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
             .open(path);
         opened.with_context(|| unwritable(path))?;
     }
-    let evaluator = Evaluator {
-        model: &model,
-        run: &run,
-        encoder: &encoder,
-        rewards: &rewards,
-        parameters,
-    };
+    let evaluator = subject.evaluator(&run);
     let mut results = Vec::new();
-    for set in evaluation::all_sets(&run, &encoder)? {
+    for set in evaluation::all_sets(&run, &subject.encoder)? {
         let mut progress = Progress::start(&set.name, set.examples.len() as u64, 0);
         let mut advance = |rows: usize| (0..rows).for_each(|_| progress.advance(""));
         results.push(evaluator.evaluate(&set, &mut advance)?);

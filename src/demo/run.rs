@@ -14,13 +14,10 @@ use super::tokenizer::write_tokenizer;
 use crate::config::{self, Purpose, Run};
 use crate::counting::{self, CountingOptions, CountingSummary, Split};
 use crate::dataset::{Dataset, DatasetOptions, supervised_target};
-use crate::evaluation::{self, EvaluationResult, Evaluator};
+use crate::evaluation::{self, EvaluationResult};
 use crate::metrics::Progress;
-use crate::model::Qwen2Vl;
-use crate::model::config::ModelConfig;
-use crate::model::weights::Weights;
 use crate::record::ContentPart;
-use crate::{setup, sft, train};
+use crate::{sft, train};
 
 /// The demo's configurations, as they stand in `configs/demo/`.
 const CONFIGS: [(&str, &str); 3] = [
@@ -220,36 +217,16 @@ impl Demo {
     fn evaluate(&self, data: &Data, folder: &Path) -> Result<Vec<EvaluationResult>> {
         let run = self.load("grpo", data, folder)?;
         let open = crate::device::open(self.device.parse()?)?;
-        let config = ModelConfig::open(folder)?;
-        let encoder = setup::open_encoder(&run, folder, config.text.max_position_embeddings)?;
-        let weights = Weights::load(folder, &open.device, open.max_buffer_bytes)?;
-        let model = Qwen2Vl::new(
-            &config,
-            &weights,
-            &folder.display().to_string(),
-            &open.device,
-        )?;
-        let suppressed = setup::suppressed(&run, &encoder, &config);
-        let parameters = evaluation::parameters(
-            &run,
-            &setup::sampling(&run, &encoder, suppressed.as_deref()),
-        );
-        let rewards = setup::rewards(&run)?;
+        let subject = evaluation::Subject::open(&run, &open)?;
         let mut progress = Progress::start(
             "evaluate",
             (self.effort.test_rows * data.tests.len()) as u64,
             0,
         );
-        let evaluator = Evaluator {
-            model: &model,
-            run: &run,
-            encoder: &encoder,
-            rewards: &rewards,
-            parameters,
-        };
+        let evaluator = subject.evaluator(&run);
         let mut results = Vec::new();
         for file in &data.tests {
-            let set = evaluation::open_set(&run, &encoder, file)?;
+            let set = evaluation::open_set(&run, &subject.encoder, file)?;
             let mut advance = |rows: usize| (0..rows).for_each(|_| progress.advance(""));
             results.push(evaluator.evaluate(&set, &mut advance)?);
         }
