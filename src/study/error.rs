@@ -1,0 +1,80 @@
+//! What can be wrong with the results of a study, with its remedy.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why results cannot be read or a report cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum StudyError {
+    /// A file or folder cannot be read or written.
+    #[error("{}: cannot {action}: {source}\nhint: check the path, the permissions and the free space", path.display())]
+    Io {
+        /// `read`, `write`, `create the folder`.
+        action: &'static str,
+        /// File or folder.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The text is not a result: a syntax error, an absent or unknown key, a value of another type, or NaN.
+    #[error("{}: key `{key}`: {message}\nhint: a result file is written by `study`; remove it and run the study again to make it anew", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file, as `steps[3].reward`; `.` is the top.
+        key: String,
+        /// What was expected and found.
+        message: String,
+    },
+    /// The layout is older or newer than this program.
+    #[error("{}: key `format_version`: expected {expected}, found {found}\nhint: use the version of the program that wrote the file, or run the study again", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What this program reads.
+        expected: u32,
+        /// What the file says.
+        found: String,
+    },
+    /// A value that contradicts another one or cannot be.
+    #[error(
+        "{place}: key `{key}`: expected {expected}, found {found}\nhint: the file was changed by hand or written by a faulty run; remove it and run the study again to make it anew"
+    )]
+    Value {
+        /// The file, or the run.
+        place: String,
+        /// Where in the result.
+        key: String,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// Two results of the same run.
+    #[error(
+        "expected one result per method, family and seed, found two of `{run}`\nhint: keep one of the two files"
+    )]
+    Duplicate {
+        /// The file name of the run.
+        run: String,
+    },
+    /// One key, several methods.
+    #[error(
+        "method `{key}`: expected the same title, role, order and counterpart in every result, found two kinds (`{run}` differs)\nhint: give the methods different keys, or run the older ones again"
+    )]
+    Method {
+        /// The key.
+        key: String,
+        /// The file name of the first run that differs.
+        run: String,
+    },
+}
+
+/// For `map_err`: the failed action and the path around an I/O error.
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StudyError {
+    move |source| StudyError::Io {
+        action,
+        path: path.to_path_buf(),
+        source,
+    }
+}

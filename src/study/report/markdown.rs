@@ -1,0 +1,134 @@
+//! The report as GitHub-flavoured Markdown, with the charts as files beside it.
+
+use super::CHARTS_FOLDER;
+use super::document::{Block, ChartBlock, Document, Emphasis, Row, Table};
+use crate::study::claims::Claim;
+
+/// The text of `report.md`.
+#[must_use]
+pub fn render(document: &Document) -> String {
+    let mut text = format!("# {}\n", escaped(&document.title));
+    for section in &document.sections {
+        text.push_str(&format!("\n## {}\n", escaped(&section.title)));
+        for block in &section.blocks {
+            text.push('\n');
+            text.push_str(&render_block(block));
+        }
+    }
+    text
+}
+
+fn render_block(block: &Block) -> String {
+    match block {
+        Block::Text(paragraph) => format!("{}\n", escaped(paragraph)),
+        Block::List(items) => bullets(items),
+        Block::Claims(claims) => {
+            let line = |claim: &Claim| {
+                let (title, sentence) = (escaped(&claim.title), escaped(&claim.sentence));
+                format!("- **{}**: {title}. {sentence}\n", claim.verdict.word())
+            };
+            claims.iter().map(line).collect()
+        }
+        Block::Table(table) => render_table(table),
+        Block::Chart(chart) => render_chart(chart),
+    }
+}
+
+fn bullets(items: &[String]) -> String {
+    items
+        .iter()
+        .map(|item| format!("- {}\n", escaped(item)))
+        .collect()
+}
+
+fn render_table(table: &Table) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let row = |row: &Row| {
+        let mut cells: Vec<String> = row.cells.iter().map(|cell| escaped(cell)).collect();
+        if row.emphasis == Emphasis::Strong
+            && let Some(name) = cells.first_mut()
+        {
+            *name = format!("**{name}**");
+        }
+        line(&cells)
+    };
+    let header: Vec<String> = table.header.iter().map(|cell| escaped(cell)).collect();
+    let alignment = |index: usize| if index == 0 { "---" } else { "--:" };
+    let alignment: Vec<&str> = (0..header.len()).map(alignment).collect();
+    let mut text = format!("{}\n\n{}", escaped(&table.caption), line(&header));
+    text.push_str(&format!("|{}|\n", alignment.join("|")));
+    text.extend(table.rows.iter().map(row));
+    if !table.notes.is_empty() {
+        text.push('\n');
+        text.push_str(&bullets(&table.notes));
+    }
+    text
+}
+
+fn render_chart(block: &ChartBlock) -> String {
+    let description = &block.chart.description;
+    let (title, caption) = (escaped(&description.title), escaped(&description.caption));
+    let name = &description.name;
+    let picture = format!("![{title}]({CHARTS_FOLDER}/{name}.svg)\n\n**{title}.** {caption}");
+    if let Some(same) = block.same_commands {
+        let title = escaped(&same.description.title);
+        return format!("{picture} Made by the same commands as \u{201c}{title}\u{201d}.\n");
+    }
+    let commands = &block.chart.commands;
+    let count = commands.len();
+    let inside = commands.iter().map(|line| backticks(line)).max();
+    let fence = "`".repeat(inside.unwrap_or(0).max(2) + 1);
+    let commands = commands.join("\n");
+    // GitHub shows `details` closed; the blank line makes it read the fence.
+    format!(
+        "{picture}\n\n<details><summary>The {count} commands behind this chart</summary>\n\n{fence}sh\n{commands}\n{fence}\n\n</details>\n"
+    )
+}
+
+/// The longest run of backticks in a line.
+fn backticks(line: &str) -> usize {
+    let runs = line.split(|character| character != '`');
+    runs.map(str::len).max().unwrap_or(0)
+}
+
+/// Text without any of Markdown's marks; a line break would end a table's row.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\r' => escaped.push(' '),
+            '<' => escaped.push_str("&lt;"),
+            '&' => escaped.push_str("&amp;"),
+            '|' | '*' | '_' | '`' | '[' | ']' | '#' | '\\' | '~' => {
+                escaped.push('\\');
+                escaped.push(character);
+            }
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_and_breaks_in_text_stay_text() {
+        assert_eq!(escaped("a|b *c* <d>\n"), "a\\|b \\*c\\* &lt;d> ");
+        let table = Table {
+            caption: "c".to_owned(),
+            header: vec!["method".to_owned(), "x".to_owned()],
+            rows: vec![Row {
+                cells: vec!["a|b".to_owned(), "1".to_owned()],
+                emphasis: Emphasis::Strong,
+            }],
+            notes: vec!["why".to_owned()],
+        };
+        assert_eq!(
+            render_table(&table),
+            "c\n\n| method | x |\n|---|--:|\n| **a\\|b** | 1 |\n\n- why\n"
+        );
+        assert_eq!(backticks("a `` b `c`"), 2);
+    }
+}
