@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{FinishReason, Group, ScoredAction, Source, TokenBatch, TokenRow};
+use crate::record::{Component, FinishReason, Group, ScoredAction, Source, TokenBatch, TokenRow};
 
 /// What packing depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +163,11 @@ fn token_row(
         } else {
             0.0
         },
+        likelihood: None,
+        component: Component::Policy,
+        scale: 1.0,
+        external_logprobs: action.external_logprobs.clone(),
+        external_logprob_sum: action.external_logprob_sum,
     })
 }
 
@@ -230,10 +235,21 @@ pub struct LossWeightOptions {
     pub steps_per_generation_batch: f64,
 }
 
-/// The number of tokens whose mask is set.
+/// The number of tokens of the policy's part of the loss whose mask is set.
 #[must_use]
 pub fn masked_tokens(batch: &TokenBatch) -> f64 {
-    batch.rows.iter().map(row_tokens).sum()
+    tokens_of(batch, Component::Policy)
+}
+
+fn tokens_of(batch: &TokenBatch, component: Component) -> f64 {
+    rows_of(batch, component).map(row_tokens).sum()
+}
+
+fn rows_of(batch: &TokenBatch, component: Component) -> impl Iterator<Item = &TokenRow> {
+    batch
+        .rows
+        .iter()
+        .filter(move |row| row.component == component)
 }
 
 fn row_tokens(row: &TokenRow) -> f64 {
@@ -246,22 +262,32 @@ fn row_tokens(row: &TokenRow) -> f64 {
 /// TRL divides each micro-batch by the accumulation steps; here it counts by its share of the step's rows. That is the
 /// same for micro-batches of equal size, and for `grpo` and `dr_grpo` it makes the loss independent of the cut. In
 /// `bnpo` the cut matters by definition.
+///
+/// Each [`Component`] is averaged by itself: the rows and tokens of the supervised part never dilute the policy's part,
+/// and its own weights are 1 / its tokens in the step.
 #[must_use]
 pub fn loss_weights(
     micro_batches: &[TokenBatch],
     options: &LossWeightOptions,
 ) -> Vec<Vec<Vec<f32>>> {
-    let step_rows: usize = micro_batches.iter().map(|batch| batch.rows.len()).sum();
-    micro_batches
-        .iter()
-        .map(|batch| {
-            batch
-                .rows
-                .iter()
-                .map(|row| row_weights(row, denominator(row, batch, step_rows, options)))
-                .collect()
-        })
-        .collect()
+    let sum = |count: &dyn Fn(&TokenBatch) -> f64| micro_batches.iter().map(count).sum::<f64>();
+    let step = StepCounts {
+        policy_rows: sum(&|batch| rows_of(batch, Component::Policy).count() as f64),
+        supervised_tokens: sum(&|batch| tokens_of(batch, Component::Supervised)),
+    };
+    let of_batch = |batch: &TokenBatch| {
+        let rows = batch.rows.iter();
+        rows.map(|row| row_weights(row, denominator(row, batch, step, options)))
+            .collect()
+    };
+    micro_batches.iter().map(of_batch).collect()
+}
+
+/// What one optimizer step holds.
+#[derive(Clone, Copy)]
+struct StepCounts {
+    policy_rows: f64,
+    supervised_tokens: f64,
 }
 
 /// What the losses of a row's tokens are divided by. An all-masked set counts as one token, as in TRL.
@@ -272,24 +298,25 @@ pub fn loss_weights(
 fn denominator(
     row: &TokenRow,
     batch: &TokenBatch,
-    step_rows: usize,
+    step: StepCounts,
     options: &LossWeightOptions,
 ) -> f64 {
-    let step_rows = step_rows as f64;
+    if row.component == Component::Supervised {
+        return step.supervised_tokens.max(1.0);
+    }
+    let batch_rows = || rows_of(batch, Component::Policy).count() as f64;
     match options.loss_type {
-        LossType::Grpo => step_rows * row_tokens(row).max(1.0),
-        LossType::Bnpo => step_rows / batch.rows.len() as f64 * masked_tokens(batch).max(1.0),
-        LossType::DrGrpo => step_rows * options.max_completion_length as f64,
+        LossType::Grpo => step.policy_rows * row_tokens(row).max(1.0),
+        LossType::Bnpo => step.policy_rows / batch_rows() * masked_tokens(batch).max(1.0),
+        LossType::DrGrpo => step.policy_rows * options.max_completion_length as f64,
         LossType::Dapo => options.generation_tokens.max(1.0) / options.steps_per_generation_batch,
     }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the learner works in f32")]
 fn row_weights(row: &TokenRow, denominator: f64) -> Vec<f32> {
-    row.mask
-        .iter()
-        .map(|&mask| (f64::from(mask) / denominator) as f32)
-        .collect()
+    let weight = |mask: &f32| (f64::from(*mask) / denominator) as f32 * row.scale;
+    row.mask.iter().map(weight).collect()
 }
 
 #[cfg(test)]
@@ -322,6 +349,7 @@ mod tests {
             text: String::new(),
             sampling_logprobs: None,
             external_logprobs: None,
+            external_logprob_sum: None,
             old_logprobs: None,
             finish,
         };
@@ -401,6 +429,33 @@ mod tests {
             Some(&[-0.1, -0.2, -0.3][..])
         );
         assert_eq!((other.prompt, other.token_ids.len()), (1, 1));
+    }
+
+    /// By hand: two policy rows of 3 and 1 tokens, one supervised of 2 tokens with scale 0.25.
+    #[test]
+    fn each_component_is_averaged_by_itself() {
+        let pool = vec![own(3), own(1), own(2)];
+        let mut batch = pack(&[group("a", pool)], &OPTIONS).expect("packs");
+        batch.rows[2].component = Component::Supervised;
+        batch.rows[2].scale = 0.25;
+        let of_type = |loss_type| {
+            let options = LossWeightOptions {
+                loss_type,
+                max_completion_length: 8,
+                generation_tokens: masked_tokens(&batch),
+                steps_per_generation_batch: 1.0,
+            };
+            let weights = loss_weights(std::slice::from_ref(&batch), &options);
+            [weights[0][0][0], weights[0][1][0], weights[0][2][0]]
+        };
+        let supervised = 0.25 / 2.0;
+        assert_eq!(of_type(LossType::Grpo), [1.0 / 6.0, 0.5, supervised]);
+        assert_eq!(of_type(LossType::Bnpo), [0.25, 0.25, supervised]);
+        assert_eq!(
+            of_type(LossType::DrGrpo),
+            [1.0 / 16.0, 1.0 / 16.0, supervised]
+        );
+        assert_eq!(of_type(LossType::Dapo), [0.25, 0.25, supervised]);
     }
 
     #[test]

@@ -17,23 +17,27 @@ use crate::model::Qwen2Vl;
 use crate::model::config::ModelConfig;
 use crate::model::weights::Weights;
 use crate::prompt::PromptEncoder;
-use crate::record::Example;
+use crate::record::{Example, Task};
 use crate::reward::{Rewards, ScoreContext, eval_score};
 use crate::{rollout, setup};
 
-/// Rows of one split.
+/// Rows of one task in one split.
 pub struct EvaluationSet {
-    /// The file's stem.
+    /// The file's stem, and the task where the file holds several.
     pub name: String,
+    /// The task of its rows, if they name one.
+    pub task: Option<Task>,
     /// Its rows.
     pub examples: Vec<Arc<Example>>,
 }
 
-/// Scores of one split; shares lie between 0 and 1.
+/// Scores of one task in one split; shares lie between 0 and 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EvaluationResult {
     /// The split.
     pub name: String,
+    /// The task of its rows, if they name one.
+    pub task: Option<Task>,
     /// Rows.
     pub rows: usize,
     /// Completions per row.
@@ -48,6 +52,8 @@ pub struct EvaluationResult {
     pub rewards: Vec<(String, f64)>,
     /// (k, pass@k) for k = 1, 2, 4, ... up to the completions per row.
     pub pass_at: Vec<(usize, f64)>,
+    /// Per row: completions that are right, from which pass@k can be worked out again.
+    pub right: Vec<usize>,
     /// Mean length in tokens.
     pub mean_length: f64,
     /// Share of completions without an end token.
@@ -79,24 +85,38 @@ pub fn all_sets(run: &Run, encoder: &PromptEncoder) -> Result<Vec<EvaluationSet>
     } else {
         names.clone()
     };
-    files
-        .iter()
-        .map(|file| open_set(run, encoder, file))
-        .collect()
+    let mut sets = Vec::new();
+    for file in &files {
+        sets.extend(open_file(run, encoder, file)?);
+    }
+    Ok(sets)
 }
 
-/// One data file as a split.
+/// One data file, a set per task in order of appearance.
 ///
 /// # Errors
 /// If its rows are unusable.
-pub fn open_set(run: &Run, encoder: &PromptEncoder, file: &Path) -> Result<EvaluationSet> {
-    let examples = setup::load_dataset(run, file, encoder, None)?.examples;
-    let name = file
-        .file_stem()
-        .and_then(|stem| stem.to_str())
-        .unwrap_or("eval")
-        .to_owned();
-    Ok(EvaluationSet { name, examples })
+pub fn open_file(run: &Run, encoder: &PromptEncoder, file: &Path) -> Result<Vec<EvaluationSet>> {
+    let stem = file.file_stem().and_then(|stem| stem.to_str());
+    let mut sets: Vec<EvaluationSet> = Vec::new();
+    for example in setup::load_dataset(run, file, encoder, None)?.examples {
+        let task = example.task;
+        match sets.iter_mut().find(|set| set.task == task) {
+            Some(set) => set.examples.push(example),
+            None => sets.push(EvaluationSet {
+                name: stem.unwrap_or("eval").to_owned(),
+                task,
+                examples: vec![example],
+            }),
+        }
+    }
+    if sets.len() > 1 {
+        for set in &mut sets {
+            let task = set.task.map_or("no-task", Task::name);
+            set.name = format!("{}-{task}", set.name);
+        }
+    }
+    Ok(sets)
 }
 
 /// How evaluation draws: as training, with `eval_temperature`.
@@ -145,12 +165,12 @@ impl Subject {
 
     /// What scores its completions.
     #[must_use]
-    pub fn evaluator<'a>(&'a self, run: &'a Run) -> Evaluator<'a> {
+    pub fn evaluator<'a>(&'a mut self, run: &'a Run) -> Evaluator<'a> {
         Evaluator {
             model: &self.model,
             run,
             encoder: &self.encoder,
-            rewards: &self.rewards,
+            rewards: &mut self.rewards,
             parameters: self.parameters.clone(),
         }
     }
@@ -165,7 +185,7 @@ pub struct Evaluator<'a> {
     /// The model's prompts.
     pub encoder: &'a PromptEncoder,
     /// The configured rewards.
-    pub rewards: &'a Rewards,
+    pub rewards: &'a mut Rewards,
     /// How completions are drawn.
     pub parameters: SamplingParameters,
 }
@@ -174,9 +194,9 @@ impl Evaluator<'_> {
     /// Scores one split; `advance` is called with the number of rows done.
     ///
     /// # Errors
-    /// If the model's output is not finite or a row cannot be encoded.
+    /// If the model's output is not finite, a row cannot be encoded, or a reward cannot be had.
     pub fn evaluate(
-        &self,
+        &mut self,
         set: &EvaluationSet,
         advance: &mut dyn FnMut(usize),
     ) -> Result<EvaluationResult> {
@@ -195,25 +215,24 @@ impl Evaluator<'_> {
             max_completion_length: parameters.max_new_tokens,
             characters: None,
         };
-        let mut tally = Tally::new(self.rewards);
+        let mut tally = Tally::new(self.rewards.names());
         for examples in set.examples.chunks(rows_at_once) {
             let prompts = setup::encode_all(self.encoder, examples)?;
             let decode = |ids: &[u32]| self.encoder.decode(ids, true);
             let groups = rollout::sample(self.model, &prompts, count, parameters, &decode)?;
-            for (example, actions) in examples.iter().zip(groups) {
+            let batch = groups.into_iter().zip(examples);
+            let batch = batch.map(|(actions, example)| (actions, example.as_ref()));
+            let groups = self.rewards.score_batch(batch.collect(), &context)?;
+            for (example, group) in examples.iter().zip(groups) {
                 let mut right = 0;
-                for action in actions {
+                for scored in group {
                     let score = eval_score(
                         example,
-                        &action.text,
+                        &scored.action.text,
                         setup::same_word(&run.data.score_compat),
                     );
                     right += usize::from(score.exact);
-                    tally.add(
-                        score.score,
-                        score.exact,
-                        &self.rewards.score(action, example, &context),
-                    );
+                    tally.add(score.score, score.exact, &scored);
                 }
                 tally.right.push(right);
             }
@@ -226,7 +245,7 @@ impl Evaluator<'_> {
     ///
     /// # Errors
     /// As [`Evaluator::evaluate`].
-    pub fn metrics(&self, sets: &[EvaluationSet]) -> Result<StepMetrics> {
+    pub fn metrics(&mut self, sets: &[EvaluationSet]) -> Result<StepMetrics> {
         let mut metrics = StepMetrics::new();
         for set in sets {
             let result = self.evaluate(set, &mut |_| {})?;
@@ -270,12 +289,8 @@ struct Tally {
 }
 
 impl Tally {
-    fn new(rewards: &Rewards) -> Self {
-        let names: Vec<String> = rewards
-            .functions()
-            .iter()
-            .map(|function| function.name().to_owned())
-            .collect();
+    fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        let names: Vec<String> = names.map(str::to_owned).collect();
         let sums = vec![0.0; names.len()];
         Self {
             names,
@@ -317,6 +332,7 @@ impl Tally {
         };
         EvaluationResult {
             name: set.name.clone(),
+            task: set.task,
             rows: set.examples.len(),
             completions_per_row: count,
             accuracy: mean(self.score),
@@ -329,6 +345,7 @@ impl Tally {
                 .zip(self.rewards.iter().map(|sum| mean(*sum)))
                 .collect(),
             pass_at: powers.map(pass_at).collect(),
+            right: self.right.clone(),
             mean_length: mean(self.length),
             clipped_ratio: mean(self.clipped),
         }

@@ -9,6 +9,7 @@ use crate::kernels::{
     PolicyLossInput, PolicyLossMetrics, PolicyLossOptions, TokenLogprobOptions, policy_loss,
     policy_loss_metrics, token_logprob,
 };
+use crate::likelihood;
 use crate::model::config::ModelConfig;
 use crate::model::generate::flag_tensor;
 use crate::model::weights::{Weights, WeightsError, host_values};
@@ -67,6 +68,8 @@ pub struct MicroBatchResult {
     pub loss_terms: Vec<Vec<f32>>,
     /// Per row and token: the importance ratio.
     pub ratios: Vec<Vec<f32>>,
+    /// Per row and token: 1 where the ratio was clipped, on either side.
+    pub clipped: Vec<Vec<f32>>,
     /// TRL's clip metrics and `kl` of this micro-batch.
     pub clip: PolicyLossMetrics,
     /// Per row and token: log-probability under the weights that were differentiated.
@@ -318,7 +321,7 @@ impl Learner {
             .iter()
             .any(|row| row.reference_logprobs.is_some());
         let input = PolicyLossInput {
-            logprobs: spread(found.logprobs, batch, tokens, &self.device),
+            logprobs: spread(found.logprobs.clone(), batch, tokens, &self.device),
             old_logprobs: self.rectangle(batch, tokens, |row, index| {
                 batch.rows[row]
                     .old_logprobs
@@ -350,15 +353,44 @@ impl Learner {
             };
             (0..rows).map(row_of).collect()
         };
-        let loss = self.backward(&output.loss, &tracked)?;
+        let mut clipped = term(3);
+        add_rows(&mut clipped, &term(4));
+        let mut loss_terms = term(0);
+        let mut loss = output.loss;
+        if let Some(terms) = likelihood::terms(batch, &current_rows, token_weights) {
+            add_rows(&mut loss_terms, &terms.losses);
+            loss = loss + self.linear_term(found.logprobs, &current, &terms);
+        }
+        let loss = self.backward(&loss, &tracked)?;
         Ok(MicroBatchResult {
             loss,
-            loss_terms: term(0),
+            loss_terms,
             ratios: term(1),
+            clipped,
             clip: policy_loss_metrics(&terms, &mask, tokens, &self.options.loss),
             logprobs: current_rows,
             entropies: split_rows(&host_values(&found.entropies), batch),
         })
+    }
+
+    /// [1] with the value and the gradient of the likelihood terms: slopes · (log p − its value) + the terms' loss.
+    fn linear_term(
+        &self,
+        logprobs: Tensor<1>,
+        current: &[f32],
+        terms: &likelihood::LikelihoodTerms,
+    ) -> Tensor<1> {
+        let slopes: Vec<f32> = terms.slopes.iter().flatten().copied().collect();
+        let pairs = slopes.iter().zip(current);
+        let at_current: f64 = pairs
+            .filter(|(slope, _)| **slope != 0.0)
+            .map(|(slope, logprob)| f64::from(*slope) * f64::from(*logprob))
+            .sum();
+        let count = slopes.len();
+        let slopes = Tensor::<1>::from_data(TensorData::new(slopes, [count]), &self.device);
+        (logprobs * slopes)
+            .sum()
+            .add_scalar((terms.loss - at_current) as f32)
     }
 
     /// Forward and backward of supervised fine-tuning: −Σ weight · log p over the tokens of every row.
@@ -443,6 +475,14 @@ impl Learner {
                 Ok(UpdateReport { grad_norm })
             }
         }
+    }
+}
+
+fn add_rows(sums: &mut [Vec<f32>], added: &[Vec<f32>]) {
+    for (sums, added) in sums.iter_mut().zip(added) {
+        sums.iter_mut()
+            .zip(added)
+            .for_each(|(sum, value)| *sum += value);
     }
 }
 

@@ -46,6 +46,7 @@ pub mod teacher;
 // Actions -> rewards -> groups -> token batches.
 pub mod advantage;
 pub mod batch;
+pub mod external_ratio;
 pub mod reward;
 pub mod selection;
 
@@ -53,6 +54,7 @@ pub mod selection;
 pub mod device;
 pub mod kernels;
 pub mod learner;
+pub mod likelihood;
 pub mod model;
 pub mod optimizer;
 
@@ -66,3 +68,6 @@ pub mod step_report;
 // Data and a model for the demo.
 pub mod counting;
 pub mod demo;
+
+// Many runs compared.
+pub mod study;

@@ -196,6 +196,8 @@ pub struct Action {
     pub sampling_logprobs: Option<Vec<f32>>,
     /// [T] the external model's own log-probability of each token, where it gives them for the policy's tokens.
     pub external_logprobs: Option<Vec<f32>>,
+    /// The external model's log-probability of the whole text in its own tokens, where it gives it.
+    pub external_logprob_sum: Option<f32>,
     /// [T] given log-probabilities that the importance ratio is taken against; only replayed rollouts have them.
     pub old_logprobs: Option<Vec<f32>>,
     /// Why it ended.
@@ -230,6 +232,42 @@ pub struct Group {
     pub advantages: Vec<f32>,
 }
 
+/// Which part of the loss a row belongs to; each part is averaged over its own rows and tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Component {
+    /// The policy loss of the run's `loss_type`.
+    Policy,
+    /// A supervised loss: mean over the tokens of this part.
+    Supervised,
+}
+
+/// What a token's probability p counts in a likelihood term; p_old is p at rollout time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LikelihoodShape {
+    /// log p.
+    LogLikelihood,
+    /// p (1 - p) log p, the factor fixed.
+    UncertaintyWeighted,
+    /// p.
+    Probability,
+    /// p / (p + gamma).
+    Shaped {
+        /// Probability at which the slope is largest.
+        gamma: f32,
+    },
+    /// sqrt(1 - p) 2 p / (p_old + (p_old + 1) / 2), the root fixed.
+    ExplorationWeighted,
+}
+
+/// A likelihood term beside the policy loss: the loss of token t is -coefficient_t times the shape of its probability.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Likelihood {
+    /// What the probability counts.
+    pub shape: LikelihoodShape,
+    /// [T] factors, for example the advantage.
+    pub coefficients: Vec<f32>,
+}
+
 /// One selected action as the learner takes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenRow {
@@ -251,6 +289,16 @@ pub struct TokenRow {
     pub sampling_logprobs: Option<Vec<f32>>,
     /// Factor of the KL term on this row's tokens.
     pub kl_weight: f32,
+    /// A likelihood term beside the clipped surrogate.
+    pub likelihood: Option<Likelihood>,
+    /// The part of the loss that averages this row.
+    pub component: Component,
+    /// Factor of everything this row adds to the loss.
+    pub scale: f32,
+    /// [T] the external model's own log-probabilities, if it gave them for these tokens.
+    pub external_logprobs: Option<Vec<f32>>,
+    /// The external model's log-probability of the whole text, if it gave it.
+    pub external_logprob_sum: Option<f32>,
 }
 
 /// The selected actions of some prompts, ready for forward and backward.

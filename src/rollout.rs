@@ -28,6 +28,7 @@ pub fn sample(
         token_ids: sampled.token_ids,
         sampling_logprobs: Some(sampled.logprobs),
         external_logprobs: None,
+        external_logprob_sum: None,
         old_logprobs: None,
         finish: sampled.finish,
     };

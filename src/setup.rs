@@ -3,6 +3,9 @@
 //!
 //! Knows how stages are built, and nothing of the order in which they act.
 
+mod rewards;
+mod teachers;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,9 +14,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::advantage::AdvantageOptions;
-use crate::config::{self, ExternalSource, Run};
+use crate::config::{self, Run};
 use crate::dataset::{Dataset, DatasetOptions, PromptStyle};
 use crate::device::{DeviceChoice, OpenDevice};
+use crate::external_ratio::ExternalRatioOptions;
 use crate::generator::SamplingParameters;
 use crate::kernels::PolicyLossOptions;
 use crate::learner::{Learner, LearnerOptions};
@@ -23,9 +27,11 @@ use crate::optimizer::adamw::AdamWOptions;
 use crate::optimizer::schedule::{Schedule, ScheduleKind};
 use crate::prompt::{PromptEncoder, PromptOptions};
 use crate::record::{Example, FinishReason, Prompt};
-use crate::reward::{RewardFunction, RewardOptions, Rewards};
 use crate::selection::SelectionOptions;
-use crate::teacher::{LocalTeacher, RecordedOptions, RecordedTeacher, Roster, Teacher, TextCodec};
+use crate::teacher::TextCodec;
+
+pub use rewards::rewards;
+pub use teachers::{endpoint_teacher, record_file, roster, teacher_of};
 
 /// A word of the configuration as the stage's own type: both spell every value alike.
 ///
@@ -111,6 +117,29 @@ pub fn data_file(name: &Path, split: &str) -> Result<PathBuf> {
     }
 }
 
+/// How the rows of a data file are read.
+///
+/// # Errors
+/// If the prompt template cannot be read.
+pub fn dataset_options(run: &Run, file: &Path) -> Result<DatasetOptions> {
+    let template = run.data.prompt_template.as_ref().map(|path| {
+        std::fs::read_to_string(path).with_context(|| {
+            format!(
+                "{}: cannot be read\nhint: check `prompt_template`",
+                path.display()
+            )
+        })
+    });
+    Ok(DatasetOptions {
+        files: vec![file.to_owned()],
+        image_dir: run.data.image_dir.clone(),
+        task: run.data.task_name,
+        prompt_template: template.transpose()?,
+        prompt_style: PromptStyle::Reasoning,
+        max_rejected_fraction: run.data.max_rejected_fraction,
+    })
+}
+
 /// Reads rows and makes sure that each can be encoded; rejected rows are written into `rejected_into`.
 ///
 /// # Errors
@@ -121,22 +150,7 @@ pub fn load_dataset(
     encoder: &PromptEncoder,
     rejected_into: Option<&Path>,
 ) -> Result<Dataset> {
-    let template = run.data.prompt_template.as_ref().map(|path| {
-        std::fs::read_to_string(path).with_context(|| {
-            format!(
-                "{}: cannot be read\nhint: check `prompt_template`",
-                path.display()
-            )
-        })
-    });
-    let options = DatasetOptions {
-        files: vec![file.to_owned()],
-        image_dir: run.data.image_dir.clone(),
-        task: run.data.task_name,
-        prompt_template: template.transpose()?,
-        prompt_style: PromptStyle::Reasoning,
-        max_rejected_fraction: run.data.max_rejected_fraction,
-    };
+    let options = dataset_options(run, file)?;
     // The row is named beside the reason already, and lists of rows hold a line for each.
     let usable = |example: &Example| {
         let one_line = |error: crate::prompt::PromptError| {
@@ -180,28 +194,6 @@ pub fn encode_all(encoder: &PromptEncoder, examples: &[Arc<Example>]) -> Result<
     Ok(prompts?)
 }
 
-/// The reward functions of the run.
-///
-/// # Errors
-/// If functions and weights do not fit.
-pub fn rewards(run: &Run) -> Result<Rewards> {
-    let functions = run.data.reward_funcs.iter().map(|function| {
-        RewardFunction::from_name(function.name())
-            .expect("configuration and rewards know the same functions")
-    });
-    Ok(Rewards::new(RewardOptions {
-        functions: functions.collect(),
-        weights: run
-            .data
-            .reward_weights
-            .iter()
-            .map(|weight| *weight as f32)
-            .collect(),
-        pass_threshold: run.group.pass_threshold as f32,
-        soft_punish_cache: run.data.soft_punish_cache,
-    })?)
-}
-
 /// How a pool becomes a group.
 #[must_use]
 pub fn selection(run: &Run) -> SelectionOptions {
@@ -210,6 +202,7 @@ pub fn selection(run: &Run) -> SelectionOptions {
         ties: same_word(&run.group.selection_ties),
         group_size: run.group.group_size,
         replace_max: run.group.replace_max,
+        max_external_fraction: run.group.max_external_fraction,
         external_when: same_word(&run.group.external_when),
     }
 }
@@ -220,6 +213,25 @@ pub fn advantages(run: &Run) -> AdvantageOptions {
     AdvantageOptions {
         baseline: same_word(&run.group.advantage_baseline),
         scale_rewards: same_word(&run.group.scale_rewards),
+    }
+}
+
+/// How the tokens of external actions are learnt from.
+#[must_use]
+pub fn external_ratio(run: &Run) -> ExternalRatioOptions {
+    let group = &run.group;
+    let models = group.external.iter();
+    ExternalRatioOptions {
+        ratio: same_word(&group.external_ratio),
+        gamma: group.external_gamma.map(|gamma| gamma as f32),
+        weight_level: same_word(&group.external_is_level),
+        weight_cap: group.external_is_cap,
+        share: same_word(&group.external_mu),
+        uncertainty_weighted: group.external_phi,
+        coefficient: group.external_coef as f32,
+        model_weights: models
+            .map(|external| (external.name.clone(), external.weight as f32))
+            .collect(),
     }
 }
 
@@ -323,77 +335,6 @@ pub fn sampling(
         suppressed: suppressed.map(Arc::from),
         seed: run.runtime.seed,
     }
-}
-
-/// The external models of the run, ready to act. Entries that name one folder share its weights.
-///
-/// # Errors
-/// If a file or folder does not serve, or a recorded file lacks an example of the data set.
-pub fn roster(run: &Run, open: &OpenDevice, examples: &[Arc<Example>]) -> Result<Roster> {
-    let mut models: Vec<(PathBuf, Arc<Weights>)> = Vec::new();
-    let mut teachers: Vec<Box<dyn Teacher>> = Vec::new();
-    for external in &run.group.external {
-        match &external.source {
-            ExternalSource::Recorded { path } => {
-                let teacher = RecordedTeacher::open(RecordedOptions {
-                    name: external.name.clone(),
-                    path: path.clone(),
-                    num_actions: external.num_actions,
-                })?;
-                teacher.check(examples)?;
-                teachers.push(Box::new(teacher));
-            }
-            ExternalSource::Local {
-                model_name_or_path: folder,
-                temperature,
-                top_p,
-                top_k,
-                max_tokens,
-            } => {
-                let known = models
-                    .iter()
-                    .find(|(path, _)| path == folder)
-                    .map(|(_, weights)| Arc::clone(weights));
-                let weights = match known {
-                    Some(weights) => weights,
-                    None => Arc::new(Weights::load(folder, &open.device, open.max_buffer_bytes)?),
-                };
-                models.push((folder.clone(), Arc::clone(&weights)));
-                let encoder = open_encoder(
-                    run,
-                    folder,
-                    ModelConfig::open(folder)?.text.max_position_embeddings,
-                )?;
-                let config = ModelConfig::open(folder)?;
-                let suppressed = encoder.suppressed_tokens(config.text.vocab_size);
-                let parameters = SamplingParameters {
-                    temperature: *temperature as f32,
-                    top_k: *top_k,
-                    top_p: *top_p as f32,
-                    min_p: 0.0,
-                    max_new_tokens: (*max_tokens).min(run.sampling.max_completion_length),
-                    logprob_temperature: 1.0,
-                    end_tokens: encoder.special().end_tokens.clone(),
-                    suppressed: Some(suppressed.into()),
-                    seed: run.runtime.seed,
-                };
-                let model = crate::model::Qwen2Vl::new(
-                    &config,
-                    &weights,
-                    &folder.display().to_string(),
-                    &open.device,
-                )?;
-                teachers.push(Box::new(LocalTeacher::new(
-                    &external.name,
-                    external.num_actions,
-                    Box::new(model),
-                    encoder,
-                    parameters,
-                )));
-            }
-        }
-    }
-    Ok(Roster::new(teachers)?)
 }
 
 /// The policy's tokenizer as teachers' texts meet it.

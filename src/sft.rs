@@ -15,7 +15,7 @@ use crate::learner::Learner;
 use crate::metrics::{LoggedStep, MetricsLog, Progress, StepMetrics};
 use crate::optimizer::schedule::Schedule;
 use crate::prompt::PromptEncoder;
-use crate::record::{Example, Prompt, Source, TokenBatch, TokenRow};
+use crate::record::{Component, Example, Prompt, Source, TokenBatch, TokenRow};
 use crate::run_folder::RunFolder;
 use crate::setup;
 use crate::trainer::{Position, RUN_FILES, STOP, open_folder};
@@ -182,6 +182,11 @@ impl FineTuning {
                 advantages: vec![0.0; token_ids.len()],
                 token_ids,
                 kl_weight: 0.0,
+                likelihood: None,
+                component: Component::Policy,
+                scale: 1.0,
+                external_logprobs: None,
+                external_logprob_sum: None,
                 old_logprobs: None,
                 reference_logprobs: None,
                 sampling_logprobs: None,
@@ -217,10 +222,14 @@ impl FineTuning {
 
 /// The target tokens of every row, end token included; a row that has none stops the run here.
 fn targets(run: &Run, encoder: &PromptEncoder, examples: &[Arc<Example>]) -> Result<Vec<Target>> {
-    let answer_only = run.data.sft_target == SftTarget::Answer;
+    let answer_only = |example: &Example| match run.data.sft_target {
+        SftTarget::Cot => false,
+        SftTarget::Answer => true,
+        SftTarget::CotOrAnswer => example.cot.is_none(),
+    };
     let mut targets = Vec::with_capacity(examples.len());
     for example in examples {
-        let text = match supervised_target(example, answer_only) {
+        let text = match supervised_target(example, answer_only(example)) {
             Ok(text) => text,
             Err(reason) => bail!(
                 "{}: row `{}`: {reason}\nhint: set `sft_target: answer`, or leave the row out",

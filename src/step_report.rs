@@ -3,11 +3,15 @@
 //! `reward`, `rewards/*` and `completions/*` describe the policy's own samples, whatever else trains, so that a run with
 //! external actions can be laid over one without. Knows nothing of how anything was computed.
 
+use std::collections::BTreeSet;
+
+use crate::external_ratio::ExternalRatioReport;
 use crate::learner::MicroBatchResult;
 use crate::metrics::{
     StepMetrics, max_ignoring_nan, mean_ignoring_nan, min_ignoring_nan, std_ignoring_nan,
 };
 use crate::record::{FinishReason, Group, ScoredAction, Source, TokenBatch};
+use crate::teacher::{TeacherReport, TeacherStatistics};
 
 /// What sampling, scoring and selection gave.
 #[must_use]
@@ -18,6 +22,73 @@ pub fn of_groups(groups: &[Group], reward_names: &[&str], external_names: &[&str
     describe_completions(&mut metrics, &own);
     if !external_names.is_empty() {
         describe_external(&mut metrics, groups, external_names);
+    }
+    metrics
+}
+
+/// What became of the actions that teachers were asked for, and what asking took.
+#[must_use]
+pub fn of_teachers(statistics: &[TeacherStatistics]) -> StepMetrics {
+    let mut metrics = StepMetrics::new();
+    let mut totals = TeacherReport::default();
+    for teacher in statistics {
+        let name = &teacher.name;
+        for (reason, count) in &teacher.dropped {
+            metrics.insert(
+                format!("external/{name}/dropped/{}", reason.name()),
+                *count as f64,
+            );
+        }
+        metrics.insert(format!("external/{name}/tokens"), teacher.tokens as f64);
+        let report = &teacher.report;
+        if *report == TeacherReport::default() {
+            continue;
+        }
+        describe_report(&mut metrics, &format!("external/{name}"), report);
+        for (reason, count) in &report.failures {
+            metrics.insert(format!("external/{name}/failures/{reason}"), *count as f64);
+        }
+        totals.add(report);
+    }
+    if totals != TeacherReport::default() {
+        describe_report(&mut metrics, "external", &totals);
+        metrics.insert("timing_s/external_wait", totals.waited_s);
+    }
+    metrics
+}
+
+fn describe_report(metrics: &mut StepMetrics, prefix: &str, report: &TeacherReport) {
+    let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+    let failed: usize = report.failures.values().sum();
+    let asked = report.answered + report.cache_hits + failed;
+    for (name, value) in [
+        ("requests", report.requests as f64),
+        ("request_failures", share(failed, asked)),
+        ("cache_hit_ratio", share(report.cache_hits, asked)),
+        (
+            "latency_s",
+            report.latency_s / report.requests.max(1) as f64,
+        ),
+        ("input_tokens", report.input_tokens as f64),
+        ("output_tokens", report.output_tokens as f64),
+        ("cost", report.cost),
+    ] {
+        metrics.insert(format!("{prefix}/{name}"), value);
+    }
+}
+
+/// What stamping the external rows found.
+#[must_use]
+pub fn of_ratio(report: &ExternalRatioReport) -> StepMetrics {
+    let mut metrics = StepMetrics::new();
+    for (name, value) in [
+        ("external/ess", report.effective_sample_size),
+        ("external/importance_weight_mean", report.weight_mean),
+        ("external/mu", report.supervised_share),
+    ] {
+        if let Some(value) = value {
+            metrics.insert(name, value);
+        }
     }
     metrics
 }
@@ -142,13 +213,9 @@ fn describe_external(metrics: &mut StepMetrics, groups: &[Group], names: &[&str]
         "external/groups_with_actions_frac",
         asked.count() as f64 / groups.len().max(1) as f64,
     );
-    let best = groups
-        .iter()
-        .filter(|group| external_is_best(group))
-        .count();
     metrics.insert(
         "external/best_in_group_frac",
-        best as f64 / groups.len().max(1) as f64,
+        best_share(groups, is_external),
     );
     let tokens: usize = external
         .iter()
@@ -165,6 +232,10 @@ fn describe_external(metrics: &mut StepMetrics, groups: &[Group], names: &[&str]
         metrics.insert(
             format!("external/{name}/advantage_mean"),
             mean_ignoring_nan(chosen),
+        );
+        metrics.insert(
+            format!("external/{name}/best_in_group_frac"),
+            best_share(groups, is_this),
         );
         let all = actions(groups, is_this);
         metrics.insert(
@@ -189,18 +260,22 @@ fn selected_of(groups: &[Group], wanted: impl Fn(&Source) -> bool) -> Vec<f64> {
         .collect()
 }
 
-/// Whether an external action has a higher reward than every policy action of its group.
-fn external_is_best(group: &Group) -> bool {
-    let best = |own: bool| {
+/// The share of groups where an action of these sources has a higher reward than every action of all others.
+fn best_share(groups: &[Group], wanted: impl Fn(&Source) -> bool) -> f64 {
+    let best = |group: &Group, among: bool| {
         let rewards = group
             .pool
             .iter()
-            .filter(|scored| (scored.action.source == Source::Policy) == own);
+            .filter(|scored| wanted(&scored.action.source) == among);
         rewards
             .filter_map(|scored| scored.reward)
             .fold(f32::NEG_INFINITY, f32::max)
     };
-    best(false) > best(true)
+    let count = groups
+        .iter()
+        .filter(|group| best(group, true) > best(group, false))
+        .count();
+    count as f64 / groups.len().max(1) as f64
 }
 
 /// What forward and backward gave. `fresh`: the weights are those that sampled, so decoding and training must agree.
@@ -255,46 +330,60 @@ pub fn of_update(batches: &[TokenBatch], results: &[MicroBatchResult], fresh: bo
             mean_ignoring_nan(differences().map(f64::exp)),
         );
     }
-    let external = || tokens().filter(|token| token.external);
-    if external().next().is_some() {
-        metrics.insert(
-            "external/policy_prob_mean",
-            mean_ignoring_nan(external().map(|token| token.logprob.exp())),
-        );
-        metrics.insert(
-            "external/ratio_mean",
-            mean_ignoring_nan(external().map(|token| token.ratio)),
-        );
-        metrics.insert(
-            "external/loss",
-            mean_ignoring_nan(external().map(|token| token.loss)),
-        );
-        metrics.insert(
-            "onpolicy/loss",
-            mean_ignoring_nan(
-                tokens()
-                    .filter(|token| !token.external)
-                    .map(|token| token.loss),
-            ),
-        );
-    }
+    describe_external_tokens(&mut metrics, batches, results);
     metrics
 }
 
+/// How the policy sees external tokens: all of them, and those of each external model.
+fn describe_external_tokens(
+    metrics: &mut StepMetrics,
+    batches: &[TokenBatch],
+    results: &[MicroBatchResult],
+) {
+    let all = || tokens(batches, results);
+    let names: BTreeSet<&str> = all().filter_map(|token| token.external).collect();
+    if names.is_empty() {
+        return;
+    }
+    let mut describe = |prefix: &str, wanted: &dyn Fn(&Token<'_>) -> bool| {
+        let tokens: Vec<Token<'_>> = all().filter(|token| wanted(token)).collect();
+        let mut insert = |name: &str, value: fn(&Token<'_>) -> f64| {
+            metrics.insert(
+                format!("{prefix}/{name}"),
+                mean_ignoring_nan(tokens.iter().map(value)),
+            );
+        };
+        insert("policy_prob_mean", |token| token.logprob.exp());
+        insert("ratio_mean", |token| token.ratio);
+        insert("ratio_clip_frac", |token| token.clipped);
+        insert("loss", |token| token.loss);
+    };
+    describe("external", &|token| token.external.is_some());
+    for name in names {
+        describe(&format!("external/{name}"), &|token| {
+            token.external == Some(name)
+        });
+    }
+    let own = all().filter(|token| token.external.is_none());
+    let loss = mean_ignoring_nan(own.map(|token| token.loss));
+    metrics.insert("onpolicy/loss", loss);
+}
+
 /// One token that counts.
-struct Token {
-    external: bool,
+struct Token<'a> {
+    external: Option<&'a str>,
     logprob: f64,
     sampling_logprob: Option<f64>,
     entropy: f64,
     ratio: f64,
+    clipped: f64,
     loss: f64,
 }
 
 fn tokens<'a>(
     batches: &'a [TokenBatch],
     results: &'a [MicroBatchResult],
-) -> impl Iterator<Item = Token> + 'a {
+) -> impl Iterator<Item = Token<'a>> + 'a {
     batches.iter().zip(results).flat_map(|(batch, result)| {
         batch
             .rows
@@ -304,7 +393,10 @@ fn tokens<'a>(
                 let counts =
                     (0..content.token_ids.len()).filter(|index| content.mask[*index] > 0.0);
                 counts.map(move |index| Token {
-                    external: content.source != Source::Policy,
+                    external: match &content.source {
+                        Source::Policy => None,
+                        Source::External(name) => Some(name.as_ref()),
+                    },
                     logprob: f64::from(result.logprobs[row][index]),
                     sampling_logprob: content
                         .sampling_logprobs
@@ -312,6 +404,7 @@ fn tokens<'a>(
                         .map(|drawn| f64::from(drawn[index])),
                     entropy: f64::from(result.entropies[row][index]),
                     ratio: f64::from(result.ratios[row][index]),
+                    clipped: f64::from(result.clipped[row][index]),
                     loss: f64::from(result.loss_terms[row][index]),
                 })
             })

@@ -32,6 +32,7 @@ pub fn train(run: Run) -> Result<PathBuf> {
             let external = trainer.ask_teachers(step, &mut groups, &open)?; // [Q][N + M] pools, scored
             timer.lap(Phase::External);
             trainer.plan(step, groups, &external, &mut timer)?; // [Q][G] selected, credited, packed
+            trainer.look_ahead(step)?; // slow teachers answer while the device learns
         }
         let Some(work) = trainer.pending.pop_front() else {
             continue;

@@ -14,7 +14,7 @@ use vision_ekipl::model::config::ModelConfig;
 use vision_ekipl::model::weights::Weights;
 use vision_ekipl::optimizer::adamw::AdamWOptions;
 use vision_ekipl::prompt::{PromptEncoder, PromptOptions};
-use vision_ekipl::record::{FinishReason, Prompt, Source, TokenBatch, TokenRow};
+use vision_ekipl::record::{Component, FinishReason, Prompt, Source, TokenBatch, TokenRow};
 
 const FOLDER: &str = "qwen2vl-tiny";
 const TEMPERATURE: f32 = 0.9;
@@ -97,6 +97,11 @@ fn batch(prompts: Vec<Arc<Prompt>>, groups: &[Vec<Sampled>]) -> TokenBatch {
             reference_logprobs: None,
             sampling_logprobs: Some(sampled.logprobs.clone()),
             kl_weight: 0.0,
+            likelihood: None,
+            component: Component::Policy,
+            scale: 1.0,
+            external_logprobs: None,
+            external_logprob_sum: None,
         })
     });
     TokenBatch {

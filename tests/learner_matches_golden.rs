@@ -12,7 +12,7 @@ use vision_ekipl::learner::{Learner, LearnerOptions, MicroBatchResult};
 use vision_ekipl::model::config::ModelConfig;
 use vision_ekipl::model::weights::{Weights, host_values};
 use vision_ekipl::optimizer::adamw::AdamWOptions;
-use vision_ekipl::record::{Source, TokenBatch, TokenRow};
+use vision_ekipl::record::{Component, Source, TokenBatch, TokenRow};
 
 const FOLDER: &str = "qwen2vl-tiny";
 const MAX_COMPLETION_LENGTH: f32 = 32.0;
@@ -92,6 +92,11 @@ fn batch(reference: &Reference, temperature: &str, rows: std::ops::Range<usize>)
             reference_logprobs: Some(cut(&frozen)),
             sampling_logprobs: None,
             kl_weight: 1.0,
+            likelihood: None,
+            component: Component::Policy,
+            scale: 1.0,
+            external_logprobs: None,
+            external_logprob_sum: None,
         }
     };
     TokenBatch {

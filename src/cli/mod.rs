@@ -28,12 +28,18 @@ pub enum Command {
     Train(Box<TrainArguments>),
     /// Fine-tune a policy on given chains of thought or answers.
     Sft(Box<TrainArguments>),
-    /// Measure accuracy per split, and pass@k.
+    /// Measure accuracy per task and split, and pass@k.
     Eval(Box<EvalArguments>),
     /// Complete a prompt, or the rows of a file.
     Generate(GenerateArguments),
     /// Log-probability and entropy of each token of given completions.
     Score(ScoreArguments),
+    /// Score given completions with the configured rewards, without a model.
+    RewardCheck(Box<RewardCheckArguments>),
+    /// Fill the record of endpoint answers for a data set, ahead of training.
+    Harvest(Box<HarvestArguments>),
+    /// Send one example to every external model and show what comes back.
+    Teachers(Box<TeachersArguments>),
     /// Make data.
     Data {
         /// Which family.
@@ -150,6 +156,54 @@ pub struct ScoreArguments {
     pub device: DeviceArgument,
 }
 
+/// Arguments of `reward-check`.
+#[derive(Debug, Args)]
+pub struct RewardCheckArguments {
+    /// Configuration file; configuration keys given as flags override it.
+    pub config: PathBuf,
+    /// JSONL rows with `id` and `completion` or `text`: a run's completions.jsonl, recorded actions, or your own.
+    #[arg(long, value_name = "FILE")]
+    pub completions: PathBuf,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+    /// Rows to score at most, from the top.
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub limit: Option<usize>,
+    /// Configuration keys given as flags.
+    #[command(flatten)]
+    pub keys: KeyFlags,
+}
+
+/// Arguments of `harvest`.
+#[derive(Debug, Args)]
+pub struct HarvestArguments {
+    /// Configuration file; configuration keys given as flags override it.
+    pub config: PathBuf,
+    /// Send nothing more once this much is spent, all endpoints together.
+    #[arg(long, value_name = "COST", value_parser = cost)]
+    pub max_cost: Option<f64>,
+    /// Count requests, tokens and price, and send nothing.
+    #[arg(long)]
+    pub estimate: bool,
+    /// Configuration keys given as flags.
+    #[command(flatten)]
+    pub keys: KeyFlags,
+}
+
+/// Arguments of `teachers`.
+#[derive(Debug, Args)]
+pub struct TeachersArguments {
+    /// Configuration file; configuration keys given as flags override it.
+    pub config: PathBuf,
+    /// Row of the data set to ask about; the first one without it.
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Configuration keys given as flags.
+    #[command(flatten)]
+    pub keys: KeyFlags,
+}
+
 /// The families of `data`.
 #[derive(Debug, Subcommand)]
 pub enum DataFamily {
@@ -243,6 +297,14 @@ fn share(text: &str) -> Result<f64, String> {
         text,
         |number: f64| (0.0..=1.0).contains(&number),
         "a number from 0 to 1",
+    )
+}
+
+fn cost(text: &str) -> Result<f64, String> {
+    number(
+        text,
+        |number: f64| number >= 0.0 && number.is_finite(),
+        "an amount of at least 0",
     )
 }
 
@@ -375,6 +437,9 @@ mod tests {
             "score --model m --input rows.jsonl --output out.jsonl --temperature 0.7",
             "data counting --split test-ood --count 5 --seed 1 --out d --expert-accuracy 0.7",
             "doctor --json --device vulkan",
+            "harvest run.yaml --estimate --max-cost 2.5",
+            "teachers run.yaml --id train-3",
+            "reward-check run.yaml --completions a.jsonl --json --limit 3 --reward_funcs accuracy",
             "demo --device cpu --seed 1 --seeds 3 --output runs/x",
             "sft run.yaml --dry-run",
         ] {
@@ -384,6 +449,8 @@ mod tests {
             "data counting --split val --count 5 --out d",
             "doctor --device tpu",
             "demo --seeds 0",
+            "reward-check run.yaml",
+            "reward-check run.yaml --completions a.jsonl --limit 0",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

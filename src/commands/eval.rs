@@ -1,21 +1,24 @@
-//! `eval`: accuracy per split, and pass@k.
+//! `eval`: accuracy per task and split, and pass@k.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::train::end_at_interrupts;
 use crate::cli::EvalArguments;
 use crate::config::{self, Purpose};
 use crate::evaluation::{self, EvaluationResult};
 use crate::metrics::{Progress, table};
+use crate::record::Task;
 use crate::setup;
 
 /// `vision-ekipl eval`.
 pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
+    end_at_interrupts()?;
     let run = config::load(Purpose::Eval, &arguments.config, &arguments.flags())?;
     run.notes.iter().for_each(|note| log::info!("{note}"));
     let open = setup::open_device(run.runtime.device)?;
-    let subject = evaluation::Subject::open(&run, &open)?;
+    let mut subject = evaluation::Subject::open(&run, &open)?;
     // Tried before the work, written after it; the table is on the screen by then.
     if let Some(path) = &arguments.output {
         let opened = std::fs::File::options()
@@ -24,9 +27,10 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
             .open(path);
         opened.with_context(|| unwritable(path))?;
     }
-    let evaluator = subject.evaluator(&run);
+    let sets = evaluation::all_sets(&run, &subject.encoder)?;
+    let mut evaluator = subject.evaluator(&run);
     let mut results = Vec::new();
-    for set in evaluation::all_sets(&run, &subject.encoder)? {
+    for set in sets {
         let mut progress = Progress::start(&set.name, set.examples.len() as u64, 0);
         let mut advance = |rows: usize| (0..rows).for_each(|_| progress.advance(""));
         results.push(evaluator.evaluate(&set, &mut advance)?);
@@ -47,7 +51,7 @@ fn unwritable(path: &Path) -> String {
     )
 }
 
-/// One row per split.
+/// One row per task and split.
 pub(super) fn render(results: &[EvaluationResult]) -> String {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let largest = results
@@ -63,6 +67,7 @@ pub(super) fn render(results: &[EvaluationResult]) -> String {
             let formatted = result.rewards.iter().find(|(name, _)| name == "format");
             vec![
                 result.name.clone(),
+                result.task.map_or("-", Task::name).to_owned(),
                 result.rows.to_string(),
                 percent(result.accuracy),
                 percent(result.exact),
@@ -78,6 +83,7 @@ pub(super) fn render(results: &[EvaluationResult]) -> String {
     table(
         &[
             "split",
+            "task",
             "rows",
             "accuracy",
             "exact match",

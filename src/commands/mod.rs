@@ -5,8 +5,11 @@ mod demo;
 mod doctor;
 mod eval;
 mod generate;
+mod harvest;
+mod reward_check;
 mod rows;
 mod score;
+mod teachers;
 mod train;
 
 use anyhow::Result;
@@ -24,6 +27,9 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
+        Command::RewardCheck(arguments) => reward_check::run(&arguments),
+        Command::Harvest(arguments) => harvest::run(&arguments),
+        Command::Teachers(arguments) => teachers::run(&arguments),
         Command::Data {
             family: DataFamily::Counting(arguments),
         } => data::counting(&arguments),

@@ -14,7 +14,7 @@ use crate::metrics::Progress;
 use crate::model::config::{ModelConfig, TextConfig};
 use crate::optimizer::adamw::AdamWOptions;
 use crate::prompt::{PromptEncoder, PromptOptions};
-use crate::record::{Prompt, Source, TokenBatch, TokenRow};
+use crate::record::{Component, Prompt, Source, TokenBatch, TokenRow};
 use crate::setup;
 
 /// `vision-ekipl score`.
@@ -111,6 +111,11 @@ fn token_row(token_ids: Vec<u32>) -> TokenRow {
         advantages: vec![0.0; token_ids.len()],
         token_ids,
         kl_weight: 0.0,
+        likelihood: None,
+        component: Component::Policy,
+        scale: 1.0,
+        external_logprobs: None,
+        external_logprob_sum: None,
         old_logprobs: None,
         reference_logprobs: None,
         sampling_logprobs: None,

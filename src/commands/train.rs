@@ -44,13 +44,23 @@ fn load(arguments: &TrainArguments, purpose: Purpose) -> Result<Run> {
 pub(super) fn catch_interrupts() -> Result<()> {
     let handler = || {
         if STOP.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+            end();
         }
         log::warn!(
             "stopping after this step, with a checkpoint; press Ctrl-C again to stop at once"
         );
     };
     ctrlc::set_handler(handler).context("Ctrl-C cannot be caught")
+}
+
+/// Ctrl-C ends at once, and with us the programs that reward.
+pub(super) fn end_at_interrupts() -> Result<()> {
+    ctrlc::set_handler(end).context("Ctrl-C cannot be caught")
+}
+
+fn end() {
+    crate::reward::end_processes();
+    std::process::exit(130);
 }
 
 /// Prints the resolved configuration, the steps, and an estimate of the device memory.

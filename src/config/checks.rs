@@ -5,10 +5,11 @@
 use std::collections::BTreeSet;
 
 use super::choice::{
-    ImportanceSamplingLevel, IntervalStrategy, LossType, SchedulerType, Selection,
+    AdvantageBaseline, ExternalRatio, ImportanceSamplingLevel, IntervalStrategy, LossType,
+    SchedulerType, Selection, WeightLevel,
 };
 use super::error::ConfigError;
-use super::external::ExternalSource;
+use super::external::{ExternalSource, Local};
 use super::file::RawConfig;
 use super::special_values::Resume;
 use super::{Purpose, Run};
@@ -29,6 +30,7 @@ pub(super) fn check(
     output(run, raw)?;
     rewards(run, raw)?;
     external_models(run, raw)?;
+    external_ratio(run, raw)?;
     greedy_evaluation(run, raw)?;
     if purpose == Purpose::Train {
         generation_batch(run, raw)?;
@@ -161,9 +163,9 @@ fn external_models(run: &Run, raw: &RawConfig) -> Check {
                 "give each its own name: logs tell them apart by it".to_owned(),
             ));
         }
-        if let ExternalSource::Local {
+        if let ExternalSource::Local(Local {
             model_name_or_path, ..
-        } = &external.source
+        }) = &external.source
             && model_name_or_path.starts_with(&run.output.output_dir)
         {
             let problem = format!(
@@ -178,6 +180,65 @@ fn external_models(run: &Run, raw: &RawConfig) -> Check {
                 "copy the checkpoint elsewhere, or use another model".to_owned(),
             ));
         }
+    }
+    Ok(())
+}
+
+/// What a way of learning needs from the sources and the other keys.
+fn external_ratio(run: &Run, raw: &RawConfig) -> Check {
+    let group = &run.group;
+    let ratio = group.external_ratio;
+    let says = format!("is {}", ratio.name());
+    let weighted = matches!(ratio, ExternalRatio::Is | ExternalRatio::Snis);
+    for external in &group.external {
+        let lacking = match &external.source {
+            ExternalSource::Endpoint(endpoint) if !endpoint.logprobs => {
+                "an endpoint that is asked for text only"
+            }
+            _ => continue,
+        };
+        if weighted {
+            let problem = format!(
+                "{says}, which needs the log-probabilities of every external action, but \"{}\" is {lacking}",
+                external.name
+            );
+            let hint = "set `logprobs: true` there if the server gives them, or use external_ratio same, luffy, \
+                        rl_plus, unit or chord";
+            return Err(wrong(raw, "external_ratio", problem, hint.to_owned()));
+        }
+    }
+    if ratio == ExternalRatio::Snis && group.external_is_level == WeightLevel::Token {
+        let problem =
+            format!("{says}, whose weights are per action, and `external_is_level` is token");
+        return Err(wrong(
+            raw,
+            "external_ratio",
+            problem,
+            "use external_ratio: is, or leave `external_is_level` out".to_owned(),
+        ));
+    }
+    let own_baseline = matches!(ratio, ExternalRatio::Chord | ExternalRatio::Hpt);
+    if own_baseline && group.advantage_baseline != AdvantageBaseline::PolicyOnly {
+        let problem = format!(
+            "{says}: its policy loss holds the policy's own actions only, but `advantage_baseline` is {}",
+            group.advantage_baseline.name()
+        );
+        return Err(wrong(
+            raw,
+            "external_ratio",
+            problem,
+            "set advantage_baseline: policy_only".to_owned(),
+        ));
+    }
+    if ratio == ExternalRatio::SftSelected && group.external.is_empty() {
+        let problem =
+            format!("{says}, which trains on external actions alone, but `external` is []");
+        return Err(wrong(
+            raw,
+            "external_ratio",
+            problem,
+            "add an external model, or use external_ratio: same".to_owned(),
+        ));
     }
     Ok(())
 }

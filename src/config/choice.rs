@@ -43,6 +43,16 @@ choices! {
         EkiplMaxVariance = "ekipl-maxvar",
         /// External actions only where the policy fails.
         OnFailure = "on-failure",
+        /// LUFFY: one external trace per group with a shaped probability.
+        Luffy = "luffy",
+        /// RL-PLUS: as LUFFY with its own ratio.
+        RlPlus = "rl-plus",
+        /// CHORD: a supervised part beside GRPO.
+        Chord = "chord",
+        /// HPT: imitation where the policy fails, GRPO elsewhere.
+        Hpt = "hpt",
+        /// Likelihood of the external actions that Vision-EKIPL would select.
+        SftSelected = "sft-selected",
         /// DAPO's loss and clip range, as TRL has them.
         TrlDapo = "trl-dapo",
         /// Dr. GRPO: no division by the standard deviation or by the length.
@@ -167,6 +177,54 @@ choices! {
         PolicyOnly = "policy_only",
     }
 
+    /// `external_ratio`: how external tokens are learnt from (method: sections 2.5 and 2.6).
+    ExternalRatio {
+        /// The policy's ratio, clipped (the paper).
+        Same = "same",
+        /// LUFFY's shaped probability.
+        Luffy = "luffy",
+        /// RL-PLUS.
+        RlPlus = "rl_plus",
+        /// Ratio 1: advantage times log-likelihood.
+        Unit = "unit",
+        /// Exact importance weights, capped.
+        Is = "is",
+        /// Self-normalised importance weights.
+        Snis = "snis",
+        /// CHORD's mixture with a supervised loss.
+        Chord = "chord",
+        /// HPT's switch to imitation where the policy fails.
+        Hpt = "hpt",
+        /// Likelihood of the selected external actions alone.
+        SftSelected = "sft_selected",
+    }
+
+    /// `external_is_level`: what has an importance weight.
+    WeightLevel {
+        /// The whole action.
+        Sequence = "sequence",
+        /// Each token.
+        Token = "token",
+    }
+
+    /// `external_cache_mode`: where the answers of endpoints come from.
+    ExternalCacheMode {
+        /// The file where it has them, else the endpoint.
+        Auto = "auto",
+        /// The endpoint, always.
+        Record = "record",
+        /// The file; a missing answer is an error.
+        Replay = "replay",
+    }
+
+    /// `on_teacher_failure`: what an endpoint that fails for good does to the run.
+    OnTeacherFailure {
+        /// The group goes on without the action.
+        Skip = "skip",
+        /// The run stops.
+        Stop = "stop",
+    }
+
     /// The shape of a schedule of the external share.
     ScheduleShape {
         /// Half a cosine.
@@ -191,6 +249,8 @@ choices! {
         Cot = "cot",
         /// The bare answer.
         Answer = "answer",
+        /// The row's chain of thought and answer where it has one, else the bare answer.
+        CotOrAnswer = "cot_or_answer",
     }
 
     /// `device`: where tensors live.

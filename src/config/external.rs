@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::choice::OnTeacherFailure;
 use super::error::{Fault, shown};
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
-use super::value::{FROM_ZERO, Kind, SHARE_ABOVE_ZERO};
+use super::value::{ABOVE_ZERO, FROM_ZERO, Kind, SHARE_ABOVE_ZERO};
 
 /// One entry of `external`: a named source of actions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub struct External {
     pub name: String,
     /// Actions per prompt (n_m in the paper's notation).
     pub num_actions: usize,
+    /// Factor of its actions' part of the loss.
+    pub weight: f64,
     /// What kind of source it is; in YAML the key that is present says it.
     #[serde(flatten)]
     pub source: ExternalSource,
@@ -33,23 +36,75 @@ pub enum ExternalSource {
         path: PathBuf,
     },
     /// A frozen checkpoint on the training device.
-    Local {
-        /// Folder of a Qwen2-VL checkpoint.
-        model_name_or_path: PathBuf,
-        /// Divides its logits.
-        temperature: f64,
-        /// Keep the most probable tokens that together reach this probability.
-        top_p: f64,
-        /// Keep this many of the most probable tokens; 0 = all.
-        top_k: usize,
-        /// Tokens of one action at most.
-        max_tokens: usize,
+    Local(Local),
+    /// An OpenAI-compatible server.
+    Endpoint(Box<Endpoint>),
+    /// A column of the data set.
+    Column {
+        /// Its name: text, a list of texts, or a list of tables with `text`.
+        column: String,
     },
+}
+
+/// A frozen checkpoint on the training device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Local {
+    /// Folder of a Qwen2-VL checkpoint.
+    pub model_name_or_path: PathBuf,
+    /// Divides its logits.
+    pub temperature: f64,
+    /// Keep the most probable tokens that together reach this probability.
+    pub top_p: f64,
+    /// Keep this many of the most probable tokens; 0 = all.
+    pub top_k: usize,
+    /// Tokens of one action at most.
+    pub max_tokens: usize,
+}
+
+/// A model behind an OpenAI-compatible `/v1/chat/completions` (conventions: sections 1.5 and 7).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Address of the server, with or without `/v1`.
+    pub base_url: String,
+    /// The model's name there.
+    pub model: String,
+    /// Environment variable that holds the key.
+    pub api_key_env: Option<String>,
+    /// Sampling temperature.
+    pub temperature: f64,
+    /// Keep the most probable tokens that together reach this probability.
+    pub top_p: f64,
+    /// Tokens of one action at most.
+    pub max_tokens: usize,
+    /// Seconds that one request may take.
+    pub timeout_s: f64,
+    /// Attempts after the first one.
+    pub max_retries: usize,
+    /// Requests at a time.
+    pub max_concurrency: usize,
+    /// Ask for the log-probability of each token.
+    pub logprobs: bool,
+    /// File with a prompt template of its own; none = the prompt that the policy gets.
+    pub prompt_template: Option<PathBuf>,
+    /// Sampling seed; none = the run's.
+    pub seed: Option<u64>,
+    /// Requests a minute at most.
+    pub requests_per_minute: Option<f64>,
+    /// Price of a million input tokens.
+    pub price_per_million_input_tokens: f64,
+    /// Price of a million output tokens.
+    pub price_per_million_output_tokens: f64,
+    /// No further request once this much is spent, in the price's currency.
+    pub max_cost: Option<f64>,
+    /// What a failure beyond all retries does.
+    pub on_teacher_failure: OnTeacherFailure,
+    /// Failures in a row after which the model is left alone.
+    pub max_consecutive_failures: usize,
 }
 
 /// Reads `external`.
 pub(crate) const LIST: Kind = Kind::List(&Kind::Custom {
-    description: "a table with `name`, either `path` or `model_name_or_path`, and options",
+    description: "a table with `name`, one of `path`, `model_name_or_path`, `base_url` and `column`, and options",
     read: read_entry,
 });
 
@@ -57,31 +112,54 @@ pub(crate) const LIST: Kind = Kind::List(&Kind::Custom {
 static ENTRY: &[Key] = &[
     key("name", Kind::Text, REQUIRED, "Name of the external model in every log."),
     key("num_actions", Kind::Count(1), "1", "Actions per prompt."),
-    key("path", Kind::Optional(&Kind::Path), "null", "JSONL file of recorded actions."),
-    key("model_name_or_path", Kind::Optional(&Kind::Path), "null", "Checkpoint folder of a local model."),
+    key("weight", FROM_ZERO, "1", "Factor of its actions' part of the loss."),
 ];
 
-/// Further keys of an entry with `model_name_or_path`.
+#[rustfmt::skip] // One key a line: this is a table.
+static RECORDED: &[Key] = &[key("path", Kind::Path, REQUIRED, "JSONL file of recorded actions.")];
+
+#[rustfmt::skip] // One key a line: this is a table.
+static COLUMN: &[Key] = &[key("column", Kind::Text, REQUIRED, "Column of the data set that holds actions.")];
+
 #[rustfmt::skip] // One key a line: this is a table.
 static LOCAL: &[Key] = &[
+    key("model_name_or_path", Kind::Path, REQUIRED, "Checkpoint folder of a local model."),
+    key("top_k", Kind::Count(0), "0", "Keep this many tokens; 0 = all."),
+];
+
+/// Keys of everything that samples.
+#[rustfmt::skip] // One key a line: this is a table.
+static SAMPLING: &[Key] = &[
     key("temperature", Kind::Optional(&FROM_ZERO), "null", "1 if several actions, else 0.2; 0 = greedy."),
     key("top_p", SHARE_ABOVE_ZERO, "1", "Keep the most probable tokens up to this probability."),
-    key("top_k", Kind::Count(0), "0", "Keep this many tokens; 0 = all."),
     key("max_tokens", Kind::Count(1), "1024", "Tokens of one action at most."),
 ];
 
-/// Keys of an entry that this version does not have.
-static LATER: &[&str] = &[
-    "base_url",
-    "model",
-    "api_key_env",
-    "column",
-    "timeout_s",
-    "max_retries",
-    "max_concurrency",
-    "logprobs",
-    "prompt_template",
-    "seed",
+#[rustfmt::skip] // One key a line: this is a table.
+static ENDPOINT: &[Key] = &[
+    key("base_url", Kind::Text, REQUIRED, "Address of an OpenAI-compatible server, with or without /v1."),
+    key("model", Kind::Text, REQUIRED, "The model's name on that server."),
+    key("api_key_env", Kind::Optional(&Kind::Text), "null", "Environment variable that holds the key."),
+    key("timeout_s", ABOVE_ZERO, "120", "Seconds that one request may take."),
+    key("max_retries", Kind::Count(0), "5", "Attempts after the first one."),
+    key("max_concurrency", Kind::Count(1), "8", "Requests at a time."),
+    key("logprobs", Kind::Bool, "false", "Ask for the log-probability of each token."),
+    key("prompt_template", Kind::Optional(&Kind::Path), "null", "File with a prompt template of its own."),
+    key("seed", Kind::Optional(&Kind::Count(0)), "null", "Sampling seed; null = the run's."),
+    key("requests_per_minute", Kind::Optional(&ABOVE_ZERO), "null", "Requests a minute at most."),
+    key("price_per_million_input_tokens", FROM_ZERO, "0", "Price of a million input tokens."),
+    key("price_per_million_output_tokens", FROM_ZERO, "0", "Price of a million output tokens."),
+    key("max_cost", Kind::Optional(&FROM_ZERO), "null", "No further request once this much is spent."),
+    key("on_teacher_failure", Kind::Choice(OnTeacherFailure::NAMES), "skip", "What a failure beyond all retries does."),
+    key("max_consecutive_failures", Kind::Count(1), "10", "Failures in a row after which the model is left alone."),
+];
+
+/// The keys that say what kind of source an entry is, with the keys that such an entry has besides [`ENTRY`].
+static KINDS: [(&str, &[&[Key]]); 4] = [
+    ("path", &[RECORDED]),
+    ("model_name_or_path", &[LOCAL, SAMPLING]),
+    ("base_url", &[ENDPOINT, SAMPLING]),
+    ("column", &[COLUMN]),
 ];
 
 fn read_entry(value: &Value) -> Result<Value, Fault> {
@@ -94,43 +172,22 @@ fn read_entry(value: &Value) -> Result<Value, Fault> {
             written.insert("num_actions".to_owned(), count);
         }
     }
-    if let Some(name) = LATER.iter().find(|name| written.contains_key(**name)) {
-        let problem =
-            "belongs to an endpoint or another source that comes in a later version".to_owned();
-        let hint = "record the model's actions in a JSONL file and give `path`, or give a local checkpoint \
-                    folder as `model_name_or_path`";
-        return Err(Fault {
-            within: format!(".{name}"),
-            problem,
-            hint: Some(hint.to_owned()),
-        });
-    }
-    let is_local = written
-        .get("model_name_or_path")
-        .is_some_and(|path| !path.is_null());
-    let is_recorded = written.get("path").is_some_and(|path| !path.is_null());
-    if is_local == is_recorded {
-        let found = if is_local { "both" } else { "none" };
-        let problem = format!(
-            "is {}; expected one of `path` and `model_name_or_path`, found {found}",
-            shown(value)
-        );
-        let hint = "`path` is a JSONL file of recorded actions, `model_name_or_path` a local checkpoint folder";
-        return Err(Fault {
-            within: String::new(),
-            problem,
-            hint: Some(hint.to_owned()),
-        });
-    }
-    let mut entry = if is_local {
-        table(&written, &[ENTRY, LOCAL])?
-    } else {
-        sampling_of_a_file(&written)?;
-        table(&written, &[ENTRY])?
+    written.retain(|name, value| !(value.is_null() && KINDS.iter().any(|(kind, _)| kind == name)));
+    let present: Vec<_> = KINDS
+        .iter()
+        .filter(|(kind, _)| written.contains_key(*kind))
+        .collect();
+    let [(kind, keys)] = present[..] else {
+        return Err(not_one_kind(
+            value,
+            &present.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(),
+        ));
     };
+    sampling_of_a_file(&written, kind)?;
+    let tables: Vec<&[Key]> = [ENTRY].into_iter().chain(keys.iter().copied()).collect();
+    let mut entry = table(&written, &tables)?;
     check_name(&entry)?;
-    entry.retain(|_, value| !value.is_null());
-    if is_local && !entry.contains_key("temperature") {
+    if entry.get("temperature").is_some_and(Value::is_null) {
         let several = entry["num_actions"].as_u64() > Some(1);
         entry.insert(
             "temperature".to_owned(),
@@ -140,17 +197,37 @@ fn read_entry(value: &Value) -> Result<Value, Fault> {
     Ok(Value::Object(entry))
 }
 
-/// Sampling keys say nothing about a file that exists already.
-fn sampling_of_a_file(written: &Map<String, Value>) -> Result<(), Fault> {
-    let Some(key) = LOCAL.iter().find(|key| written.contains_key(key.name)) else {
-        return Ok(());
+fn not_one_kind(value: &Value, present: &[&str]) -> Fault {
+    let found = if present.is_empty() {
+        "none".to_owned()
+    } else {
+        present.join(" and ")
     };
-    let problem = "has no meaning for actions that are recorded already".to_owned();
-    Err(Fault {
-        within: format!(".{}", key.name),
+    let problem = format!(
+        "is {}; expected one of `path`, `model_name_or_path`, `base_url` and `column`, found {found}",
+        shown(value)
+    );
+    let hint = "`path` is a JSONL file of recorded actions, `model_name_or_path` a local checkpoint folder, `base_url` \
+                an OpenAI-compatible server, `column` a column of the data set";
+    Fault {
+        within: String::new(),
         problem,
-        hint: Some("remove it".to_owned()),
-    })
+        hint: Some(hint.to_owned()),
+    }
+}
+
+/// Sampling keys say nothing about actions that exist already.
+fn sampling_of_a_file(written: &Map<String, Value>, kind: &str) -> Result<(), Fault> {
+    let sampling = || SAMPLING.iter().chain(LOCAL).chain(ENDPOINT);
+    let found = sampling().find(|key| written.contains_key(key.name));
+    match found {
+        Some(key) if ["path", "column"].contains(&kind) => Err(Fault {
+            within: format!(".{}", key.name),
+            problem: "has no meaning for actions that are recorded already".to_owned(),
+            hint: Some("remove it".to_owned()),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The name becomes part of metric names, and must not be taken for the policy.
@@ -185,21 +262,23 @@ mod tests {
             External {
                 name: "gpt-4o".into(),
                 num_actions: 1,
+                weight: 1.0,
                 source: recorded
             }
         );
-        let local = ExternalSource::Local {
+        let local = ExternalSource::Local(Local {
             model_name_or_path: "m".into(),
             temperature: 1.0,
             top_p: 1.0,
             top_k: 5,
             max_tokens: 1024,
-        };
+        });
         assert_eq!(
             run.group.external[1],
             External {
                 name: "local".into(),
                 num_actions: 2,
+                weight: 1.0,
                 source: local
             }
         );
@@ -210,11 +289,40 @@ mod tests {
         let run = train("external: [{name: a, model_name_or_path: m}]");
         assert!(matches!(
             run.group.external[0].source,
-            ExternalSource::Local {
+            ExternalSource::Local(Local {
                 temperature: 0.2,
                 ..
-            }
+            })
         ));
+    }
+
+    #[test]
+    fn an_endpoint_has_the_documented_defaults() {
+        let run = train(
+            "external: [{name: gpt, base_url: 'http://localhost:8000', model: m, weight: 0.5}]",
+        );
+        let ExternalSource::Endpoint(endpoint) = &run.group.external[0].source else {
+            panic!("{:?}", run.group.external)
+        };
+        assert_eq!(
+            (
+                endpoint.temperature,
+                endpoint.max_tokens,
+                endpoint.max_retries
+            ),
+            (0.2, 1024, 5)
+        );
+        assert_eq!((endpoint.timeout_s, endpoint.max_concurrency), (120.0, 8));
+        assert_eq!(
+            (endpoint.on_teacher_failure, endpoint.max_cost),
+            (OnTeacherFailure::Skip, None)
+        );
+        assert_eq!(run.group.external[0].weight, 0.5);
+        let column = train("external: [{name: trace, column: target}]");
+        let source = ExternalSource::Column {
+            column: "target".into(),
+        };
+        assert_eq!(column.group.external[0].source, source);
     }
 
     #[test]
@@ -222,14 +330,22 @@ mod tests {
         for (entry, part) in [
             (
                 "{name: a, base_url: http://x}",
-                "`external[0].base_url` belongs to an endpoint",
+                "`external[0].model` is missing",
             ),
             (
-                "{name: a, model: gpt, base_url: http://x}",
-                "comes in a later version\nhint: record the model's actions",
+                "{name: a, model: gpt, base_url: http://x, api_key: sk-1}",
+                "`external[0].api_key` is not a known key\nhint: the nearest known key is `api_key_env`",
+            ),
+            ("{name: a, column: c, path: p}", "found path and column"),
+            (
+                "{name: a, path: p, timeout_s: 3}",
+                "has no meaning for actions that are recorded",
             ),
             ("{name: a}", "found none\nhint: `path` is a JSONL file"),
-            ("{name: a, path: p, model_name_or_path: m}", "found both"),
+            (
+                "{name: a, path: p, model_name_or_path: m}",
+                "found path and model_name_or_path",
+            ),
             (
                 "{name: a, path: p, top_p: 0.9}",
                 "`external[0].top_p` has no meaning for actions that are recorded",

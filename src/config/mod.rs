@@ -17,6 +17,7 @@ mod foreign;
 mod key;
 mod presets;
 mod resolve;
+mod reward_entry;
 mod run;
 mod sections;
 mod special_values;
@@ -25,20 +26,22 @@ mod value;
 use std::path::Path;
 
 pub use choice::{
-    AdvantageBaseline, DeviceChoice, ImportanceSamplingLevel, IntervalStrategy, LogprobTemperature,
-    LossType, Preset, RewardFunction, ScaleRewards, ScheduleShape, SchedulerType, ScoreCompat,
-    Selection, SelectionTies, SftTarget,
+    AdvantageBaseline, DeviceChoice, ExternalCacheMode, ExternalRatio, ImportanceSamplingLevel,
+    IntervalStrategy, LogprobTemperature, LossType, OnTeacherFailure, Preset, RewardFunction,
+    ScaleRewards, ScheduleShape, SchedulerType, ScoreCompat, Selection, SelectionTies, SftTarget,
+    WeightLevel,
 };
 pub use error::{ConfigError, Origin};
-pub use external::{External, ExternalSource};
+pub use external::{Endpoint, External, ExternalSource, Local};
 pub use external_when::{ExternalSchedule, ExternalWhen};
 pub(crate) use key::SECTIONS;
+pub use reward_entry::{RewardEntry, RewardProgram};
 pub use run::Run;
 pub use sections::{
     BatchKeys, DataKeys, EvaluationKeys, GroupKeys, LossKeys, ModelKeys, OptimizerKeys, OutputKeys,
     RuntimeKeys, SamplingKeys,
 };
-pub use special_values::{Interval, Resume};
+pub use special_values::{Interval, Resume, SupervisedShare};
 pub(crate) use {aliases::spellings as alias_spellings, foreign::names as foreign_names};
 
 /// The command that a configuration is read for; some checks hold for training by GRPO only.
@@ -251,7 +254,12 @@ mod tests {
             } else {
                 Purpose::Train
             };
-            let run = read(purpose, &format!("{NEEDED}preset: {name}"), &[])
+            let external = if *name == "sft-selected" {
+                "\nexternal: [{name: expert, path: e.jsonl}]"
+            } else {
+                ""
+            };
+            let run = read(purpose, &format!("{NEEDED}preset: {name}{external}"), &[])
                 .unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(run.model.preset.map(Preset::name), Some(*name));
             assert!(run.notes.is_empty(), "{:?}", run.notes);
@@ -284,9 +292,9 @@ mod tests {
 
     #[test]
     fn presets_of_later_versions_are_refused_by_name() {
-        let text = message("preset: luffy");
+        let text = message("preset: calibrl-standard");
         assert!(
-            text.contains("`preset` is \"luffy\", which needs `external_ratio: luffy`"),
+            text.contains("`preset` is \"calibrl-standard\", which needs CalibRL's dual clip"),
             "{text}"
         );
         assert!(text.contains("hint: the presets are reason-rft"), "{text}");
@@ -328,7 +336,7 @@ mod tests {
         let run = read(Purpose::Train, &format!("{NEEDED}min_p: 0.2"), &flags).unwrap();
         assert_eq!(
             run.data.reward_funcs,
-            [RewardFunction::Accuracy, RewardFunction::MathAccuracy]
+            [RewardFunction::Accuracy, RewardFunction::MathAccuracy].map(RewardEntry::BuiltIn)
         );
         assert_eq!(
             (run.data.reward_weights.as_slice(), run.sampling.min_p),
@@ -492,7 +500,7 @@ mod tests {
             ("push_to_hub: true", "nothing is uploaded"),
             ("report_to: wandb", "set report_to: none"),
             ("report_to: [none, wandb]", "trackers"),
-            ("external_ratio: luffy", "only `same`"),
+            ("external_is_proposal: mixture", "score given text"),
             (
                 "online_filtering: true",
                 "`online_filtering` is true: this feature",
@@ -535,7 +543,7 @@ mod tests {
         let value: Value = file::parse_yaml(&text).unwrap();
         assert_eq!(
             value["external"][0],
-            json!({"name": "expert", "num_actions": 1, "path": "e.jsonl"})
+            json!({"name": "expert", "num_actions": 1, "weight": 1.0, "path": "e.jsonl"})
         );
     }
 }

@@ -93,14 +93,46 @@ const DR_GRPO: Layer = &[
     ("logprob_temperature", "sampling"),
 ];
 
-/// Methods that need switches which this version lacks, with the switch.
-static LATER: &[(&str, &str)] = &[
-    ("luffy", "`external_ratio: luffy`"),
-    ("rl-plus", "`external_ratio: rl_plus`"),
-    ("chord", "`external_ratio: chord`"),
-    ("calibrl-standard", "CalibRL's dual clip"),
-    ("sft-selected", "the supervised loss on selected actions"),
+/// LUFFY (arXiv 2504.14945) on top of Reason-RFT's prompts and rewards: 7 own samples and 1 trace, all of them trained
+/// on, statistics of the policy's samples, no division by their deviation, no KL, sum over the longest length. The
+/// policy's clip is inert at one update per batch; LUFFY's entropy bonus of 0.001 is left out.
+const LUFFY: Layer = &[
+    ("num_generations", "7"),
+    ("per_device_train_batch_size", "7"),
+    ("selection", "all"),
+    ("advantage_baseline", "policy_only"),
+    ("scale_rewards", "none"),
+    ("external_ratio", "luffy"),
+    ("external_gamma", "0.1"),
+    ("external_when", "always"),
+    ("loss_type", "dr_grpo"),
+    ("beta", "0"),
+    ("temperature", "1"),
+    ("top_p", "1"),
+    ("top_k", "0"),
 ];
+
+const RL_PLUS: Layer = &[("external_ratio", "rl_plus")];
+
+/// CHORD (arXiv 2508.11408): the right external actions in a supervised part weighted p (1 - p).
+const CHORD: Layer = &[
+    ("selection", "all"),
+    ("advantage_baseline", "policy_only"),
+    ("external_ratio", "chord"),
+    ("external_phi", "true"),
+    ("external_mu", "0.1"),
+];
+
+/// HPT (Unify-Post-Training): one right demonstration where no sample passes.
+const HPT: Layer = &[
+    ("selection", "all"),
+    ("advantage_baseline", "policy_only"),
+    ("external_when", "all_wrong"),
+    ("external_ratio", "hpt"),
+];
+
+/// The control for Vision-EKIPL: maximum likelihood of the external actions that it would select.
+const SFT_SELECTED: Layer = &[("external_ratio", "sft_selected"), ("beta", "0")];
 
 /// The keys of a preset, later entries over earlier ones.
 pub(super) fn keys(preset: Preset) -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -110,6 +142,11 @@ pub(super) fn keys(preset: Preset) -> impl Iterator<Item = (&'static str, &'stat
         Preset::Ekipl => &[REASON_RFT, EKIPL],
         Preset::EkiplMaxVariance => &[REASON_RFT, EKIPL, MAX_VARIANCE],
         Preset::OnFailure => &[REASON_RFT, EKIPL, ON_FAILURE],
+        Preset::Luffy => &[REASON_RFT, LUFFY],
+        Preset::RlPlus => &[REASON_RFT, LUFFY, RL_PLUS],
+        Preset::Chord => &[REASON_RFT, CHORD],
+        Preset::Hpt => &[REASON_RFT, HPT],
+        Preset::SftSelected => &[REASON_RFT, EKIPL, SFT_SELECTED],
         Preset::TrlDapo => &[TRL_DAPO],
         Preset::DrGrpo => &[DR_GRPO],
     };
@@ -118,8 +155,5 @@ pub(super) fn keys(preset: Preset) -> impl Iterator<Item = (&'static str, &'stat
 
 /// What a known method needs that this version lacks.
 pub(super) fn lacking(name: &str) -> Option<&'static str> {
-    LATER
-        .iter()
-        .find(|(later, _)| *later == name)
-        .map(|(_, lacking)| *lacking)
+    (name == "calibrl-standard").then_some("CalibRL's dual clip")
 }

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::choice::ScaleRewards;
+use super::choice::{ExternalRatio, ScaleRewards};
 use super::error::Fault;
-use super::value::{Kind, boolean};
+use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
+use super::value::{Kind, SHARE, boolean};
 
 /// A number of optimizer steps, or below 1 a share of all of them (transformers: `logging_steps` and its like).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -98,6 +99,65 @@ fn read_scale_rewards(value: &Value) -> Result<Value, Fault> {
     }
 }
 
+/// Reads `external_ratio`.
+pub(crate) const EXTERNAL_RATIO: Kind = Kind::Custom {
+    description: "one of same, luffy, rl_plus, unit, is (exact), snis (self_normalised), chord, hpt, sft_selected",
+    read: read_external_ratio,
+};
+
+fn read_external_ratio(value: &Value) -> Result<Value, Fault> {
+    let word = match value.as_str() {
+        Some("exact") => json!("is"),
+        Some("self_normalised" | "self_normalized") => json!("snis"),
+        _ => value.clone(),
+    };
+    Kind::Choice(ExternalRatio::NAMES)
+        .read(&word)
+        .map_err(|_| Fault::expected(value, &EXTERNAL_RATIO.description()))
+}
+
+/// `external_mu`: the share of the supervised loss, fixed or over the steps.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SupervisedShare {
+    /// The same at every step.
+    Constant(f64),
+    /// Up to a peak, then down to a valley.
+    Course {
+        /// Largest share.
+        peak: f64,
+        /// Last share.
+        valley: f64,
+        /// Optimizer steps from 0 to the peak.
+        warmup_steps: u64,
+        /// Optimizer steps from the peak to the valley.
+        decay_steps: u64,
+    },
+}
+
+/// Reads `external_mu`.
+pub(crate) const SUPERVISED_SHARE: Kind = Kind::Custom {
+    description: "a number from 0 to 1 or {peak: x, valley: y, warmup_steps: n, decay_steps: n}",
+    read: read_supervised_share,
+};
+
+#[rustfmt::skip] // One key a line: this is a table.
+static COURSE: &[Key] = &[
+    key("peak", SHARE, REQUIRED, "Largest share of the supervised loss."),
+    key("valley", SHARE, REQUIRED, "Its share at the end."),
+    key("warmup_steps", Kind::Count(0), "0", "Optimizer steps from 0 to the peak."),
+    key("decay_steps", Kind::Count(1), REQUIRED, "Optimizer steps from the peak to the valley."),
+];
+
+fn read_supervised_share(value: &Value) -> Result<Value, Fault> {
+    match value.as_object() {
+        Some(written) => Ok(Value::Object(table(written, &[COURSE])?)),
+        None => SHARE
+            .read(value)
+            .map_err(|_| Fault::expected(value, &SUPERVISED_SHARE.description())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{message, train};
@@ -108,6 +168,34 @@ mod tests {
         assert_eq!(Interval(10.0).steps(5), 10);
         assert_eq!(Interval(0.05).steps(101), 6);
         assert_eq!(Interval(0.001).steps(10), 1);
+    }
+
+    #[test]
+    fn ratios_have_short_and_long_names() {
+        for (written, ratio) in [
+            ("exact", ExternalRatio::Is),
+            ("self_normalised", ExternalRatio::Snis),
+            ("rl_plus", ExternalRatio::RlPlus),
+        ] {
+            let run = train(&format!("external_ratio: {written}"));
+            assert_eq!(run.group.external_ratio, ratio);
+        }
+        assert!(message("external_ratio: ppo").contains("expected one of same, luffy"));
+    }
+
+    #[test]
+    fn the_supervised_share_is_a_number_or_a_course() {
+        let share = |text: &str| train(&format!("external_mu: {text}")).group.external_mu;
+        assert_eq!(share("0.3"), SupervisedShare::Constant(0.3));
+        let course = SupervisedShare::Course {
+            peak: 0.9,
+            valley: 0.05,
+            warmup_steps: 0,
+            decay_steps: 80,
+        };
+        assert_eq!(share("{peak: 0.9, valley: 0.05, decay_steps: 80}"), course);
+        assert!(message("external_mu: 2").contains("expected a number from 0 to 1 or {peak"));
+        assert!(message("external_mu: {peak: 0.9}").contains("`external_mu.valley` is missing"));
     }
 
     #[test]

@@ -172,9 +172,13 @@ impl Kind {
     }
 
     fn list(&self, item: &Self, value: &Value) -> Result<Value, Fault> {
-        let items = value
-            .as_array()
-            .ok_or_else(|| Fault::expected(value, &self.description()))?;
+        // One path or word stands for a list of one.
+        let one = [value.clone()];
+        let items = match (value, item) {
+            (Value::Array(items), _) => items.as_slice(),
+            (Value::String(_), Self::Path | Self::Text | Self::Choice(_)) => &one,
+            _ => return Err(Fault::expected(value, &self.description())),
+        };
         let read = |(index, one)| {
             item.read(one)
                 .map_err(|fault| fault.inside(&format!("[{index}]")))

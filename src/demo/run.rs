@@ -217,18 +217,18 @@ impl Demo {
     fn evaluate(&self, data: &Data, folder: &Path) -> Result<Vec<EvaluationResult>> {
         let run = self.load("grpo", data, folder)?;
         let open = crate::device::open(self.device.parse()?)?;
-        let subject = evaluation::Subject::open(&run, &open)?;
+        let mut subject = evaluation::Subject::open(&run, &open)?;
         let mut progress = Progress::start(
             "evaluate",
             (self.effort.test_rows * data.tests.len()) as u64,
             0,
         );
-        let evaluator = subject.evaluator(&run);
         let mut results = Vec::new();
         for file in &data.tests {
-            let set = evaluation::open_set(&run, &subject.encoder, file)?;
-            let mut advance = |rows: usize| (0..rows).for_each(|_| progress.advance(""));
-            results.push(evaluator.evaluate(&set, &mut advance)?);
+            for set in evaluation::open_file(&run, &subject.encoder, file)? {
+                let mut advance = |rows: usize| (0..rows).for_each(|_| progress.advance(""));
+                results.push(subject.evaluator(&run).evaluate(&set, &mut advance)?);
+            }
         }
         progress.finish();
         Ok(results)

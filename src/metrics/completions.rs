@@ -114,6 +114,7 @@ mod tests {
             text: "<answer>3</answer>".into(),
             sampling_logprobs: None,
             external_logprobs: None,
+            external_logprob_sum: None,
             old_logprobs: None,
             finish: FinishReason::Stop,
         };

@@ -1,11 +1,13 @@
-//! Turns an [`Action`] into a [`ScoredAction`]: every reward function by itself, then their weighted sum; knows
+//! Turns each [`Action`] of a batch into a [`ScoredAction`]: every reward by itself, then their weighted sum; knows
 //! nothing of groups, models or tokens beyond their ids.
 //!
-//! The functions are those of Reason-RFT (method: sections 3.3 and 3.4) and TRL; each lives in its own file as a pure
-//! function of text. What Reason-RFT does differently, and why we do not follow, stands at each function.
+//! The built-in functions are those of Reason-RFT (method: sections 3.3 and 3.4) and TRL; each lives in its own file as a
+//! pure function of text. What Reason-RFT does differently, and why we do not follow, stands at each function. A user's
+//! own reward is a program ([`ProcessOptions`]).
 
 mod accuracy;
 mod answer;
+mod built_in;
 mod evaluation;
 mod expression;
 mod expression_tokens;
@@ -14,6 +16,8 @@ mod function;
 mod function_sequence;
 mod length;
 mod math_equivalence;
+mod options;
+mod process;
 mod reason;
 
 pub use accuracy::{accuracy_reward, is_correct, math_accuracy_reward};
@@ -28,37 +32,12 @@ pub use length::{
     CharacterRange, cosine_reward, length_reward, repetition_penalty, soft_overlong_punishment,
 };
 pub use math_equivalence::equivalent;
+pub use options::{RewardError, RewardOptions, RewardSource};
+pub use process::{ProcessError, ProcessFault, ProcessOptions, end_processes};
 pub use reason::reason_reward;
 
-use crate::record::{Action, Example, ScoredAction, Task};
-
-/// What to reward.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RewardOptions {
-    /// Functions, in the order in which their values are reported.
-    pub functions: Vec<RewardFunction>,
-    /// One weight per function.
-    pub weights: Vec<f32>,
-    /// Accuracy from which an action passes.
-    pub pass_threshold: f32,
-    /// Tokens before `max_completion_length` at which [`soft_overlong_punishment`] sets in; `None`: a fifth of it, as
-    /// in the DAPO paper (4096 of 20,480).
-    pub soft_punish_cache: Option<usize>,
-}
-
-impl RewardOptions {
-    /// These functions with weight 1 and `pass_threshold` 1.
-    #[must_use]
-    pub fn new(functions: Vec<RewardFunction>) -> Self {
-        let weights = vec![1.0; functions.len()];
-        Self {
-            functions,
-            weights,
-            pass_threshold: 1.0,
-            soft_punish_cache: None,
-        }
-    }
-}
+use crate::record::{Action, Example, ScoredAction};
+use process::RewardProcess;
 
 /// What a score depends on besides the completion and its example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,97 +50,131 @@ pub struct ScoreContext {
     pub characters: Option<CharacterRange>,
 }
 
-/// Rewards that cannot be used.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum RewardError {
-    /// Nothing to reward.
-    #[error("`reward_funcs` is empty\nhint: name at least one, for example [accuracy, format]")]
-    NoFunctions,
-    /// A weight too many or too few.
-    #[error(
-        "`reward_weights` has {weights} values for {functions} `reward_funcs`\nhint: give one weight per function, or leave `reward_weights` out"
-    )]
-    WeightCount {
-        /// Weights given.
-        weights: usize,
-        /// Functions given.
-        functions: usize,
-    },
-    /// A weight that makes every sum meaningless.
-    #[error("`reward_weights` holds {weight} for `{function}`\nhint: use finite numbers")]
-    Weight {
-        /// The weight.
-        weight: f32,
-        /// Its function.
-        function: &'static str,
-    },
-    /// The same function twice.
-    #[error("`reward_funcs` names `{0}` twice\nhint: name it once and raise its weight")]
-    Duplicate(&'static str),
-    /// A threshold that no comparison can use.
-    #[error("`pass_threshold` is {0}\nhint: use a number, 1.0 for an entirely right answer")]
-    Threshold(f32),
+/// Scores actions with a checked set of rewards. Programs run as long as this value lives.
+#[derive(Debug)]
+pub struct Rewards {
+    scorers: Vec<Scorer>,
+    weights: Vec<f32>,
+    pass_threshold: f32,
+    soft_punish_cache: Option<usize>,
 }
 
-/// Scores actions with a checked set of reward functions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rewards {
-    options: RewardOptions,
+#[derive(Debug)]
+enum Scorer {
+    BuiltIn(RewardFunction),
+    Process(RewardProcess),
+}
+
+impl Scorer {
+    fn start(source: RewardSource) -> Result<Self, ProcessError> {
+        Ok(match source {
+            RewardSource::BuiltIn(function) => Self::BuiltIn(function),
+            RewardSource::Process(options) => Self::Process(RewardProcess::start(options)?),
+        })
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::BuiltIn(function) => function.name(),
+            Self::Process(process) => &process.options().name,
+        }
+    }
+
+    fn measures_accuracy(&self) -> bool {
+        match self {
+            Self::BuiltIn(function) => function.measures_accuracy(),
+            Self::Process(process) => process.options().measures_accuracy,
+        }
+    }
 }
 
 impl Rewards {
-    /// Checks the options.
+    /// Checks the options, and starts the programs among the rewards.
     ///
     /// # Errors
-    /// [`RewardError`] where they contradict themselves.
+    /// [`RewardError`] where they contradict themselves or a program cannot be started.
     pub fn new(options: RewardOptions) -> Result<Self, RewardError> {
         let RewardOptions {
-            functions,
+            sources,
             weights,
             pass_threshold,
-            ..
-        } = &options;
-        if functions.is_empty() {
-            return Err(RewardError::NoFunctions);
-        }
-        if functions.len() != weights.len() {
-            return Err(RewardError::WeightCount {
-                weights: weights.len(),
-                functions: functions.len(),
-            });
-        }
-        for (index, (function, &weight)) in functions.iter().zip(weights).enumerate() {
-            if !weight.is_finite() {
-                return Err(RewardError::Weight {
-                    weight,
-                    function: function.name(),
-                });
-            }
-            if functions[..index].contains(function) {
-                return Err(RewardError::Duplicate(function.name()));
-            }
-        }
+            soft_punish_cache,
+        } = options;
+        options::check(&sources, &weights)?;
         if !pass_threshold.is_finite() {
-            return Err(RewardError::Threshold(*pass_threshold));
+            return Err(RewardError::Threshold(pass_threshold));
         }
-        Ok(Self { options })
+        let scorers = sources.into_iter().map(Scorer::start);
+        Ok(Self {
+            scorers: scorers.collect::<Result<_, _>>()?,
+            weights,
+            pass_threshold,
+            soft_punish_cache,
+        })
     }
 
-    /// The functions, in the order of [`ScoredAction::rewards`].
-    #[must_use]
-    pub fn functions(&self) -> &[RewardFunction] {
-        &self.options.functions
+    /// The names of the rewards, in the order of [`ScoredAction::rewards`].
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.scorers.iter().map(Scorer::name)
     }
 
-    /// Scores one action: each function's value (`None` = not applicable) and their weighted sum over the values that
-    /// are present (TRL). An action passes if the first accuracy among its values, or else the accuracy of its task,
-    /// reaches `pass_threshold`.
-    #[must_use]
-    pub fn score(&self, action: Action, example: &Example, context: &ScoreContext) -> ScoredAction {
-        let value = |function| self.value(function, &action, example, context);
-        let functions = &self.options.functions;
-        let rewards: Vec<Option<f32>> = functions.iter().map(|&function| value(function)).collect();
-        let reward = weighted_sum(&rewards, &self.options.weights);
+    /// Scores a batch: the actions of each example, in and out in the same order. Each action gets the value of every
+    /// reward (`None` = not applicable) and their weighted sum over the values that are present (TRL). It passes if the
+    /// first accuracy among its values, or else the accuracy of its task, reaches `pass_threshold`.
+    ///
+    /// A program is asked once for the whole batch.
+    ///
+    /// # Errors
+    /// [`RewardError::Process`] if a program gives no usable rewards.
+    pub fn score_batch(
+        &mut self,
+        batch: Vec<(Vec<Action>, &Example)>,
+        context: &ScoreContext,
+    ) -> Result<Vec<Vec<ScoredAction>>, RewardError> {
+        let groups = batch.iter();
+        let pairs: Vec<(&Action, &Example)> = groups
+            .flat_map(|(actions, example)| actions.iter().map(move |action| (action, *example)))
+            .collect();
+        let values = self.values(&pairs, context)?;
+        let mut rows = 0..;
+        let mut scored = Vec::with_capacity(batch.len());
+        for (actions, example) in batch {
+            let one = |(action, row): (Action, usize)| {
+                let rewards = values.iter().map(|column| column[row]).collect();
+                self.scored(action, example, rewards, context)
+            };
+            scored.push(actions.into_iter().zip(&mut rows).map(one).collect());
+        }
+        Ok(scored)
+    }
+
+    /// [reward][action] values.
+    fn values(
+        &mut self,
+        pairs: &[(&Action, &Example)],
+        context: &ScoreContext,
+    ) -> Result<Vec<Vec<Option<f32>>>, ProcessError> {
+        let cache = self.soft_punish_cache;
+        let column = |scorer: &mut Scorer| match scorer {
+            Scorer::BuiltIn(function) => {
+                let values = pairs.iter().map(|(action, example)| {
+                    built_in::value(*function, action, example, context, cache)
+                });
+                Ok(values.collect())
+            }
+            Scorer::Process(process) => process.score(pairs, context.step),
+        };
+        self.scorers.iter_mut().map(column).collect()
+    }
+
+    fn scored(
+        &self,
+        action: Action,
+        example: &Example,
+        rewards: Vec<Option<f32>>,
+        context: &ScoreContext,
+    ) -> ScoredAction {
+        let reward = weighted_sum(&rewards, &self.weights);
         if reward.is_none() {
             log::warn!(
                 "{}: no reward function applies to example `{}`; the action leaves the statistics",
@@ -169,65 +182,18 @@ impl Rewards {
                 example.id
             );
         }
-        let measured = functions
-            .iter()
-            .zip(&rewards)
-            .find_map(|(function, &value)| {
-                if function.measures_accuracy() {
-                    value
-                } else {
-                    None
-                }
-            });
-        let accuracy = measured.or_else(|| value(RewardFunction::Accuracy));
-        let passes = accuracy.is_some_and(|accuracy| accuracy >= self.options.pass_threshold);
+        let mut values = self.scorers.iter().zip(&rewards);
+        let measured =
+            values.find_map(|(scorer, value)| value.filter(|_| scorer.measures_accuracy()));
+        let accuracy = measured
+            .or_else(|| built_in::value(RewardFunction::Accuracy, &action, example, context, None));
+        let passes = accuracy.is_some_and(|accuracy| accuracy >= self.pass_threshold);
         ScoredAction {
             action,
             rewards,
             reward,
             passes,
         }
-    }
-
-    fn value(
-        &self,
-        function: RewardFunction,
-        action: &Action,
-        example: &Example,
-        context: &ScoreContext,
-    ) -> Option<f32> {
-        let (text, solution, tokens) = (
-            action.text.as_str(),
-            example.solution.as_str(),
-            action.token_ids.len(),
-        );
-        let limit = context.max_completion_length;
-        let correct = || task_is_correct(text, example);
-        Some(match function {
-            RewardFunction::Accuracy => task_accuracy(text, example),
-            RewardFunction::Format => task_format(text, example.task),
-            RewardFunction::MathAccuracy if is_transformation(example) == Some(true) => {
-                return None;
-            }
-            RewardFunction::MathAccuracy => math_accuracy_reward(text, solution),
-            RewardFunction::Trance => return functions_of(example, text, Credit::PARTIAL),
-            RewardFunction::TranceOnlyFull => {
-                return functions_of(example, text, Credit::ONLY_FULL);
-            }
-            RewardFunction::TrancePenalty => return functions_of(example, text, Credit::PENALTY),
-            RewardFunction::ThinkFormat => think_format_reward(text),
-            RewardFunction::SoftOverlongPunishment => soft_overlong_punishment(
-                tokens,
-                limit,
-                self.options.soft_punish_cache.unwrap_or(limit / 5),
-            ),
-            RewardFunction::Cosine => cosine_reward(tokens, correct(), limit),
-            RewardFunction::RepetitionPenalty => repetition_penalty(&action.token_ids),
-            RewardFunction::Length => {
-                length_reward(text, correct(), context.characters?, context.step)
-            }
-            RewardFunction::Reason => reason_reward(text),
-        })
     }
 }
 
@@ -240,59 +206,10 @@ fn weighted_sum(rewards: &[Option<f32>], weights: &[f32]) -> Option<f32> {
     present.reduce(|total, value| total + value)
 }
 
-fn is_transformation(example: &Example) -> Option<bool> {
-    example.task.map(Task::is_transformation)
-}
-
-/// The function-sequence reward, unless the example says that it has another kind of answer.
-fn functions_of(example: &Example, text: &str, credit: Credit) -> Option<f32> {
-    (is_transformation(example) != Some(false)).then(|| {
-        function_sequence_reward(
-            answer_or_text(text),
-            answer_or_text(&example.solution),
-            credit,
-        )
-    })
-}
-
-/// The accuracy reward of the example's task.
-fn task_accuracy(text: &str, example: &Example) -> f32 {
-    let credit = match example.task {
-        Some(Task::Transformation) => Credit::PARTIAL,
-        Some(Task::TransformationOnlyFull | Task::TransformationFullCaption) => Credit::ONLY_FULL,
-        Some(Task::TransformationPenalty) => Credit::PENALTY,
-        Some(Task::Counting | Task::Structure) | None => {
-            return accuracy_reward(text, &example.solution);
-        }
-    };
-    function_sequence_reward(
-        answer_or_text(text),
-        answer_or_text(&example.solution),
-        credit,
-    )
-}
-
-fn task_format(text: &str, task: Option<Task>) -> f32 {
-    if task == Some(Task::TransformationFullCaption) {
-        full_caption_format_reward(text)
-    } else {
-        format_reward(text)
-    }
-}
-
-/// Upstream compares strings here for every task; for functions we ask for the same set instead.
-fn task_is_correct(text: &str, example: &Example) -> bool {
-    if is_transformation(example) == Some(true) {
-        same_functions(answer_or_text(text), answer_or_text(&example.solution))
-    } else {
-        is_correct(text, &example.solution)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{FinishReason, Source};
+    use crate::record::{FinishReason, Source, Task};
 
     pub(super) fn example(task: Option<Task>, solution: &str) -> Example {
         Example {
@@ -307,13 +224,14 @@ mod tests {
         }
     }
 
-    fn action(text: &str) -> Action {
+    pub(super) fn action(text: &str) -> Action {
         Action {
             source: Source::Policy,
             token_ids: vec![1, 2, 3, 1, 2, 3, 1],
             text: text.to_owned(),
             sampling_logprobs: None,
             external_logprobs: None,
+            external_logprob_sum: None,
             old_logprobs: None,
             finish: FinishReason::Stop,
         }
@@ -325,16 +243,36 @@ mod tests {
         characters: None,
     };
 
+    fn options(functions: &[RewardFunction]) -> RewardOptions {
+        RewardOptions::new(
+            functions
+                .iter()
+                .copied()
+                .map(RewardSource::BuiltIn)
+                .collect(),
+        )
+    }
+
     fn rewards(functions: &[RewardFunction]) -> Rewards {
-        Rewards::new(RewardOptions::new(functions.to_vec())).expect("valid options")
+        Rewards::new(options(functions)).expect("valid options")
+    }
+
+    fn score(
+        rewards: &mut Rewards,
+        action: Action,
+        example: &Example,
+        context: &ScoreContext,
+    ) -> ScoredAction {
+        let scored = rewards.score_batch(vec![(vec![action], example)], context);
+        scored.expect("no program can fail").remove(0).remove(0)
     }
 
     #[test]
     fn the_reward_of_reason_rft_is_accuracy_plus_format() {
-        let rewards = rewards(&[RewardFunction::Accuracy, RewardFunction::Format]);
+        let mut rewards = rewards(&[RewardFunction::Accuracy, RewardFunction::Format]);
         let counting = example(Some(Task::Counting), "3");
-        let score = |text| {
-            let scored = rewards.score(action(text), &counting, &CONTEXT);
+        let mut score = |text| {
+            let scored = score(&mut rewards, action(text), &counting, &CONTEXT);
             (scored.reward, scored.passes)
         };
         assert_eq!(
@@ -353,7 +291,7 @@ mod tests {
     fn accuracy_and_format_follow_the_task() {
         let text =
             "<think>t</think>\n<answer>change_color(1,'blue'), change_size(2,'small')</answer>";
-        let rewards = rewards(&[RewardFunction::Accuracy, RewardFunction::Format]);
+        let mut rewards = rewards(&[RewardFunction::Accuracy, RewardFunction::Format]);
         for (task, accuracy, format) in [
             (Task::Transformation, 0.75, 1.0),
             (Task::TransformationOnlyFull, 0.5, 1.0),
@@ -362,7 +300,7 @@ mod tests {
             (Task::Structure, 0.0, 1.0),
         ] {
             let gold = example(Some(task), "change_color(1,'red'), change_size(2,'small')");
-            let scored = rewards.score(action(text), &gold, &CONTEXT);
+            let scored = score(&mut rewards, action(text), &gold, &CONTEXT);
             assert_eq!(
                 scored.rewards,
                 [Some(accuracy), Some(format)],
@@ -376,46 +314,66 @@ mod tests {
     #[test]
     fn functions_that_do_not_apply_are_null_and_leave_the_sum() {
         let counting = example(Some(Task::Counting), "3");
-        let mixed = rewards(&[
+        let mut mixed = rewards(&[
             RewardFunction::Trance,
             RewardFunction::Length,
             RewardFunction::MathAccuracy,
         ]);
-        let scored = mixed.score(action("<answer>3.0</answer>"), &counting, &CONTEXT);
+        let scored = score(
+            &mut mixed,
+            action("<answer>3.0</answer>"),
+            &counting,
+            &CONTEXT,
+        );
         assert_eq!(scored.rewards, [None, None, Some(1.0)]);
         assert_eq!((scored.reward, scored.passes), (Some(1.0), true));
 
-        let only_null = rewards(&[RewardFunction::TranceOnlyFull]);
-        let scored = only_null.score(action("<answer>3</answer>"), &counting, &CONTEXT);
+        let mut only_null = rewards(&[RewardFunction::TranceOnlyFull]);
+        let scored = score(
+            &mut only_null,
+            action("<answer>3</answer>"),
+            &counting,
+            &CONTEXT,
+        );
         assert_eq!((scored.reward, scored.passes), (None, true));
 
         let transformation = example(Some(Task::Transformation), "f(1,a)");
-        let scored = mixed.score(action("f(1,a)"), &transformation, &CONTEXT);
+        let scored = score(&mut mixed, action("f(1,a)"), &transformation, &CONTEXT);
         assert_eq!(scored.rewards, [Some(1.0), None, None]);
     }
 
     #[test]
     fn an_example_without_task_may_have_any_kind_of_answer() {
-        let rewards = rewards(&[RewardFunction::Trance, RewardFunction::MathAccuracy]);
-        let scored = rewards.score(action("f(1,a)"), &example(None, "f(1,a)"), &CONTEXT);
+        let mut rewards = rewards(&[RewardFunction::Trance, RewardFunction::MathAccuracy]);
+        let scored = score(
+            &mut rewards,
+            action("f(1,a)"),
+            &example(None, "f(1,a)"),
+            &CONTEXT,
+        );
         assert_eq!(scored.rewards, [Some(1.0), Some(1.0)]);
     }
 
     #[test]
     fn weights_apply_and_the_threshold_decides() {
-        let mut options = RewardOptions::new(vec![RewardFunction::Trance, RewardFunction::Reason]);
+        let mut options = options(&[RewardFunction::Trance, RewardFunction::Reason]);
         options.weights = vec![2.0, 0.5];
         options.pass_threshold = 0.5;
-        let rewards = Rewards::new(options).expect("valid options");
+        let mut rewards = Rewards::new(options).expect("valid options");
         let gold = example(Some(Task::Transformation), "f(1,a)");
-        let scored = rewards.score(action("f(1,b)\n- x\n- y\n- z"), &gold, &CONTEXT);
+        let scored = score(
+            &mut rewards,
+            action("f(1,b)\n- x\n- y\n- z"),
+            &gold,
+            &CONTEXT,
+        );
         assert_eq!(scored.rewards, [Some(0.5), Some(1.0)]);
         assert_eq!((scored.reward, scored.passes), (Some(1.5), true));
     }
 
     #[test]
     fn shaping_rewards_see_tokens_characters_and_step() {
-        let all = rewards(&[
+        let mut all = rewards(&[
             RewardFunction::SoftOverlongPunishment,
             RewardFunction::RepetitionPenalty,
             RewardFunction::Length,
@@ -428,7 +386,7 @@ mod tests {
             max_completion_length: 7,
             characters,
         };
-        let scored = all.score(action("3"), &example(None, "3"), &context);
+        let scored = score(&mut all, action("3"), &example(None, "3"), &context);
         assert_eq!(
             scored.rewards[0],
             Some(-1.0),
@@ -445,10 +403,125 @@ mod tests {
     }
 
     #[test]
+    fn functions_of_tokens_do_not_apply_to_unknown_tokens() {
+        let mut rewards = rewards(&[
+            RewardFunction::SoftOverlongPunishment,
+            RewardFunction::Cosine,
+            RewardFunction::RepetitionPenalty,
+            RewardFunction::Accuracy,
+        ]);
+        let untokenised = Action {
+            token_ids: Vec::new(),
+            ..action("3")
+        };
+        let scored = score(&mut rewards, untokenised, &example(None, "3"), &CONTEXT);
+        assert_eq!(scored.rewards, [None, None, None, Some(1.0)]);
+    }
+
+    #[cfg(unix)]
+    fn program(script: &str) -> ProcessOptions {
+        ProcessOptions {
+            name: "judge".to_owned(),
+            command: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            timeout: std::time::Duration::from_secs(20),
+            max_restarts: 0,
+            measures_accuracy: false,
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_program_is_asked_once_for_a_whole_batch() {
+        let script = "while read -r line; do echo '[0.5, null, -1]'; done";
+        let mut wanted = options(&[RewardFunction::Accuracy]);
+        wanted.sources.push(RewardSource::Process(program(script)));
+        wanted.weights = vec![1.0, 2.0];
+        let mut rewards = Rewards::new(wanted).expect("valid options");
+        assert_eq!(rewards.names().collect::<Vec<_>>(), ["accuracy", "judge"]);
+        let (first, second) = (example(None, "3"), example(None, "4"));
+        for _ in 0..2 {
+            let batch = vec![
+                (vec![action("3"), action("4")], &first),
+                (Vec::new(), &first),
+                (vec![action("4")], &second),
+            ];
+            let scored = rewards.score_batch(batch, &CONTEXT).expect("answered");
+            let found: Vec<Vec<_>> = scored
+                .iter()
+                .map(|group| {
+                    group
+                        .iter()
+                        .map(|one| (one.action.text.as_str(), one.reward, one.passes))
+                        .collect()
+                })
+                .collect();
+            let expected = [
+                vec![("3", Some(2.0), true), ("4", Some(0.0), false)],
+                vec![],
+                vec![("4", Some(-1.0), true)],
+            ];
+            assert_eq!(found, expected);
+        }
+        assert_eq!(rewards.score_batch(Vec::new(), &CONTEXT), Ok(Vec::new()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_program_that_measures_accuracy_decides_who_passes() {
+        let source = |measures_accuracy| {
+            RewardSource::Process(ProcessOptions {
+                measures_accuracy,
+                ..program("while read -r line; do echo '[1, 0.9, null]'; done")
+            })
+        };
+        let passes = |measures_accuracy| {
+            let mut rewards = Rewards::new(RewardOptions::new(vec![source(measures_accuracy)]));
+            let gold = example(None, "3");
+            let batch = vec![(vec![action("no"), action("3"), action("3")], &gold)];
+            let scored = rewards
+                .as_mut()
+                .expect("valid options")
+                .score_batch(batch, &CONTEXT);
+            let scored = scored.expect("answered");
+            scored[0].iter().map(|one| one.passes).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            passes(true),
+            [true, false, true],
+            "null leaves it to the task's accuracy"
+        );
+        assert_eq!(passes(false), [false, true, true]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_program_that_fails_fails_the_batch() {
+        let source = RewardSource::Process(program("exit 2"));
+        let mut rewards = Rewards::new(RewardOptions::new(vec![source])).expect("valid options");
+        let gold = example(None, "3");
+        let failed = rewards.score_batch(vec![(vec![action("3")], &gold)], &CONTEXT);
+        let text = failed.expect_err("no rewards").to_string();
+        assert!(
+            text.starts_with("reward `judge` (`sh -c exit 2`): it ended (exit status: 2)"),
+            "{text}"
+        );
+        let absent = ProcessOptions {
+            command: vec!["no-such-program-here".to_owned()],
+            ..program("")
+        };
+        let refused = Rewards::new(RewardOptions::new(vec![RewardSource::Process(absent)]));
+        assert!(
+            refused
+                .expect_err("found at the start")
+                .to_string()
+                .contains("was not found")
+        );
+    }
+
+    #[test]
     fn impossible_options_are_refused_with_a_remedy() {
         let refused = |change: fn(&mut RewardOptions)| {
-            let mut options =
-                RewardOptions::new(vec![RewardFunction::Accuracy, RewardFunction::Format]);
+            let mut options = options(&[RewardFunction::Accuracy, RewardFunction::Format]);
             change(&mut options);
             Rewards::new(options).expect_err("refused").to_string()
         };
@@ -457,7 +530,7 @@ mod tests {
         );
         assert!(refused(|options| options.weights[1] = f32::NAN).contains("NaN for `format`"));
         assert!(
-            refused(|options| options.functions[1] = RewardFunction::Accuracy)
+            refused(|options| options.sources[1] = options.sources[0].clone())
                 .contains("`accuracy` twice")
         );
         assert!(

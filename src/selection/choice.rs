@@ -11,26 +11,57 @@ use crate::record::{Group, Source};
 /// actions and with N = G a step is plain GRPO, bit for bit. Actions without a reward rank below every other.
 pub fn choose(groups: &mut [Group], options: &SelectionOptions, key: StepKey) {
     for group in groups {
+        let ranked = ranked(group, options.ties, key);
+        let allowed = without_surplus(group, options, &ranked);
         group.selected = match options.selection {
-            Selection::All => (0..group.pool.len()).collect(),
-            Selection::ReplaceWorstIfAllWrong => replace_worst_if_all_wrong(group, options, key),
-            _ if group.pool.len() <= options.group_size => (0..group.pool.len()).collect(),
-            Selection::TopReward => top_reward(group, options, key),
-            Selection::MaxVariance => max_variance(group, options, key),
+            Selection::ReplaceWorstIfAllWrong => {
+                replace_worst_if_all_wrong(group, options, &allowed)
+            }
+            Selection::TopReward | Selection::MaxVariance if allowed.len() > options.group_size => {
+                match options.selection {
+                    Selection::MaxVariance => max_variance(group, options, &allowed),
+                    _ => allowed[..options.group_size].to_vec(),
+                }
+            }
+            _ => in_pool_order(allowed),
         };
     }
 }
 
-fn top_reward(group: &Group, options: &SelectionOptions, key: StepKey) -> Vec<usize> {
-    let mut ranked = ranked(group, options.ties, key);
-    ranked.truncate(options.group_size);
-    ranked
+fn in_pool_order(mut indices: Vec<usize>) -> Vec<usize> {
+    indices.sort_unstable();
+    indices
+}
+
+/// `ranked` without the lowest external actions above `max_external_fraction` of what is selected.
+#[expect(clippy::cast_precision_loss, reason = "groups are small")]
+fn without_surplus(group: &Group, options: &SelectionOptions, ranked: &[usize]) -> Vec<usize> {
+    let is_external = |index: usize| group.pool[index].action.source != Source::Policy;
+    let external = ranked.iter().filter(|&&index| is_external(index)).count();
+    let own = ranked.len() - external;
+    let selected = |external: usize| match options.selection {
+        Selection::All => own + external,
+        _ => (own + external).min(options.group_size),
+    };
+    // A third of 9 is 3, whatever 1/3 is in binary.
+    let fits = |external: &usize| {
+        *external as f64 <= options.max_external_fraction * selected(*external) as f64 + 1e-9
+    };
+    let most = (0..=external).rev().find(fits).unwrap_or(0);
+    let mut left = most;
+    let keeps = |index: &usize| {
+        if is_external(*index) && left == 0 {
+            return false;
+        }
+        left -= usize::from(is_external(*index));
+        true
+    };
+    ranked.iter().copied().filter(keeps).collect()
 }
 
 /// The largest variance of `size` rewards always belongs to some k best and `size` − k worst of them (PODS,
 /// arXiv 2504.13818): every k is tried, and the larger one kept on equal variance.
-fn max_variance(group: &Group, options: &SelectionOptions, key: StepKey) -> Vec<usize> {
-    let ranked = ranked(group, options.ties, key);
+fn max_variance(group: &Group, options: &SelectionOptions, ranked: &[usize]) -> Vec<usize> {
     let scored = ranked.partition_point(|&index| group.pool[index].reward.is_some());
     let size = options.group_size.min(scored);
     let best_and_worst = |best: usize| -> Vec<usize> {
@@ -67,7 +98,7 @@ fn spread(group: &Group, chosen: &[usize]) -> f64 {
 fn replace_worst_if_all_wrong(
     group: &Group,
     options: &SelectionOptions,
-    key: StepKey,
+    ranked: &[usize],
 ) -> Vec<usize> {
     let own = |index: &usize| group.pool[*index].action.source == Source::Policy;
     let reward = |index: usize| group.pool[index].reward.unwrap_or(f32::NEG_INFINITY);
@@ -80,8 +111,9 @@ fn replace_worst_if_all_wrong(
         .iter()
         .map(|&index| reward(index))
         .fold(f32::NEG_INFINITY, f32::max);
-    let better = ranked(group, options.ties, key)
-        .into_iter()
+    let better = ranked
+        .iter()
+        .copied()
         .filter(|index| !own(index) && reward(*index) > best_own);
 
     // Worst first, the last of equals first.
@@ -204,6 +236,31 @@ mod tests {
         assert_eq!(
             chosen(&[1.0; 8], &[1.0, 1.0], &max_variance),
             [0, 1, 2, 3, 4, 5, 6, 7]
+        );
+    }
+
+    /// 8 own and 4 external actions, the external ones best: at most a quarter of the 8 selected, or of all, is 2.
+    #[test]
+    fn the_external_share_has_a_limit() {
+        let limited = |selection, max_external_fraction| {
+            let options = SelectionOptions {
+                max_external_fraction,
+                ..with(selection, SelectionTies::Policy)
+            };
+            let selected = chosen(&[1.0; 8], &[2.0, 5.0, 4.0, 3.0], &options);
+            selected
+                .iter()
+                .filter(|&&index| index >= 8)
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(limited(Selection::TopReward, 1.0), [9, 10, 11, 8]);
+        assert_eq!(limited(Selection::TopReward, 0.25), [9, 10]);
+        assert_eq!(limited(Selection::All, 0.25), [9, 10]);
+        assert_eq!(limited(Selection::MaxVariance, 0.125), [9]);
+        assert_eq!(
+            limited(Selection::ReplaceWorstIfAllWrong, 0.0),
+            [0_usize; 0]
         );
     }
 

@@ -133,6 +133,12 @@ impl From<ExternalWhen> for Written {
 }
 
 impl ExternalWhen {
+    /// Whether the gate depends on how the policy's own actions fare, so that it cannot be known before them.
+    #[must_use]
+    pub const fn waits_for_policy(&self) -> bool {
+        matches!(self, Self::AllWrong | Self::PassRate { .. })
+    }
+
     pub(super) fn check(&self) -> Result<(), SelectionError> {
         let share = |key, value: f64| {
             let error = SelectionError::Gate {

@@ -53,6 +53,8 @@ pub struct SelectionOptions {
     pub group_size: usize,
     /// Most actions that [`Selection::ReplaceWorstIfAllWrong`] replaces.
     pub replace_max: usize,
+    /// Most external actions among the selected ones, as a share of them.
+    pub max_external_fraction: f64,
     /// Which prompts ask for external actions.
     pub external_when: ExternalWhen,
 }
@@ -214,6 +216,7 @@ mod tests {
             text: String::new(),
             sampling_logprobs: None,
             external_logprobs: None,
+            external_logprob_sum: None,
             old_logprobs: None,
             finish: FinishReason::Stop,
         };
@@ -233,6 +236,7 @@ mod tests {
             ties: SelectionTies::Policy,
             group_size: 8,
             replace_max: 1,
+            max_external_fraction: 1.0,
             external_when: ExternalWhen::Always,
         }
     }

@@ -3,44 +3,72 @@
 //! It reads the example with its own tokenizer, template and picture settings and answers in text, so it need not share
 //! anything with the policy. Knows nothing of the policy.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use super::{Teacher, TeacherAnswer, TeacherError, TeacherRequest, TokenLogprobs};
 use crate::generator::{Generate, Sampled, SamplingParameters};
 use crate::prompt::PromptEncoder;
 
+/// Brings the model into memory; called again after [`Teacher::release`].
+pub type LoadModel = Box<dyn Fn() -> Result<Box<dyn Generate>, Box<dyn Error + Send + Sync>>>;
+
+/// How a local teacher acts.
+pub struct LocalOptions {
+    /// The name in every log.
+    pub name: String,
+    /// Actions per prompt.
+    pub num_actions: usize,
+    /// How its completions are drawn; the seed is replaced at each call.
+    pub parameters: SamplingParameters,
+    /// Whether its model leaves memory between the calls.
+    pub unload_between_phases: bool,
+}
+
 /// A frozen model that writes actions.
 pub struct LocalTeacher {
-    name: String,
-    num_actions: usize,
-    model: Box<dyn Generate>,
+    options: LocalOptions,
+    load: LoadModel,
+    model: Option<Box<dyn Generate>>,
     encoder: PromptEncoder,
-    parameters: SamplingParameters,
 }
 
 impl LocalTeacher {
-    /// A teacher of this name; the seed of `parameters` is replaced at each call.
-    #[must_use]
-    pub fn new(
-        name: &str,
-        num_actions: usize,
-        model: Box<dyn Generate>,
+    /// A teacher whose model is loaded at once, so that a folder that does not serve is found before the first step.
+    ///
+    /// # Errors
+    /// What loading fails with.
+    pub fn open(
+        options: LocalOptions,
+        load: LoadModel,
         encoder: PromptEncoder,
-        parameters: SamplingParameters,
-    ) -> Self {
-        Self {
-            name: name.to_owned(),
-            num_actions,
-            model,
+    ) -> Result<Self, TeacherError> {
+        let mut teacher = Self {
+            options,
+            load,
+            model: None,
             encoder,
-            parameters,
-        }
+        };
+        teacher.load()?;
+        teacher.release();
+        Ok(teacher)
     }
 
-    fn fault(&self, source: impl std::error::Error + Send + Sync + 'static) -> TeacherError {
+    fn load(&mut self) -> Result<(), TeacherError> {
+        if self.model.is_none() {
+            let model = (self.load)().map_err(|error| TeacherError::Other {
+                name: self.options.name.clone(),
+                error,
+            })?;
+            self.model = Some(model);
+        }
+        Ok(())
+    }
+
+    fn fault(&self, error: impl Error + Send + Sync + 'static) -> TeacherError {
         TeacherError::Other {
-            name: self.name.clone(),
-            error: Box::new(source),
+            name: self.options.name.clone(),
+            error: Box::new(error),
         }
     }
 
@@ -52,17 +80,18 @@ impl LocalTeacher {
                 token_ids: sampled.token_ids,
                 logprobs: sampled.logprobs,
             }),
+            token_texts: None,
         }
     }
 }
 
 impl Teacher for LocalTeacher {
     fn name(&self) -> &str {
-        &self.name
+        &self.options.name
     }
 
     fn num_actions(&self) -> usize {
-        self.num_actions
+        self.options.num_actions
     }
 
     fn act(
@@ -70,6 +99,7 @@ impl Teacher for LocalTeacher {
         requests: &[TeacherRequest<'_>],
         seed: u64,
     ) -> Result<Vec<Vec<TeacherAnswer>>, TeacherError> {
+        self.load()?;
         let count = requests
             .iter()
             .map(|request| request.num_actions)
@@ -84,10 +114,10 @@ impl Teacher for LocalTeacher {
             .map_err(|error| self.fault(error))?;
         let parameters = SamplingParameters {
             seed,
-            ..self.parameters.clone()
+            ..self.options.parameters.clone()
         };
-        let groups = self
-            .model
+        let model = self.model.as_ref().expect("it was loaded above");
+        let groups = model
             .generate(&prompts, count, &parameters)
             .map_err(|error| self.fault(error))?;
         let answers = groups.into_iter().zip(requests).map(|(group, request)| {
@@ -98,5 +128,11 @@ impl Teacher for LocalTeacher {
                 .collect()
         });
         Ok(answers.collect())
+    }
+
+    fn release(&mut self) {
+        if self.options.unload_between_phases {
+            self.model = None;
+        }
     }
 }

@@ -4,13 +4,20 @@
 //! Method: section 1.5. A teacher returns text; white space, code fences, tokens and the end of turn are handled here,
 //! once for all kinds.
 
+mod column;
+pub mod endpoint;
 mod local;
 mod recorded;
+mod report;
 mod roster;
+mod token_texts;
 
-pub use local::LocalTeacher;
+pub use column::ColumnTeacher;
+pub use local::{LoadModel, LocalOptions, LocalTeacher};
 pub use recorded::{RecordedOptions, RecordedTeacher};
+pub use report::TeacherReport;
 pub use roster::{Roster, RosterAnswer, TeacherStatistics};
+pub use token_texts::{TextLogprobs, TokenTexts};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,6 +53,8 @@ pub struct TeacherAnswer {
     pub finish_reason: FinishReason,
     /// What it was made of, where the teacher says so. Kept only if the policy's tokenizer finds the same tokens.
     pub token_logprobs: Option<TokenLogprobs>,
+    /// The same from a source that shows its tokens as text.
+    pub token_texts: Option<TokenTexts>,
 }
 
 /// A source of external actions. It can never be the live policy.
@@ -66,6 +75,18 @@ pub trait Teacher {
         requests: &[TeacherRequest<'_>],
         seed: u64,
     ) -> Result<Vec<Vec<TeacherAnswer>>, TeacherError>;
+
+    /// Says that these will likely be wanted soon, so that a slow source can begin; whatever it finds it says in
+    /// [`Teacher::act`]. Sources that answer at once do nothing.
+    fn prefetch(&mut self, _requests: &[TeacherRequest<'_>], _seed: u64) {}
+
+    /// Gives back memory that is not needed before the next [`Teacher::act`].
+    fn release(&mut self) {}
+
+    /// What asking took since the last report.
+    fn report(&mut self) -> TeacherReport {
+        TeacherReport::default()
+    }
 }
 
 /// The policy's tokenizer, as far as external text needs it.
@@ -165,6 +186,20 @@ pub enum TeacherError {
         /// Examples with an action of this teacher.
         ids: usize,
     },
+    /// A row whose column holds no action.
+    #[error(
+        "{origin}: column `{column}` of external source `{name}` {fault}, expected text, a table with `text`, or a list of them\nhint: correct the row, or remove it from the data set"
+    )]
+    Column {
+        /// The teacher.
+        name: String,
+        /// The column.
+        column: String,
+        /// `file:row`.
+        origin: String,
+        /// What is wrong.
+        fault: String,
+    },
     /// A name that logs could not tell from another.
     #[error(
         "`external` names a source `{name}`, {fault}\nhint: give every entry of `external` a name of its own"
@@ -193,6 +228,12 @@ pub enum TeacherError {
         found: usize,
         /// How many may come.
         expected: usize,
+    },
+    /// The run is being stopped while answers are awaited.
+    #[error("external source `{name}`: the run is being stopped")]
+    Stopped {
+        /// The teacher.
+        name: String,
     },
     /// Anything that goes wrong inside another kind of teacher.
     #[error("external source `{name}`: {error}")]
@@ -260,21 +301,50 @@ pub fn to_action(
     if token_ids.len() > max_completion_length {
         return Err(DropReason::TooLong);
     }
-    let same_tokens =
-        |own: &TokenLogprobs| own.token_ids == token_ids && own.logprobs.len() == token_ids.len();
-    let external_logprobs = answer
-        .token_logprobs
-        .filter(same_tokens)
-        .map(|own| own.logprobs);
+    let logprobs = text_logprobs(&answer, text, &token_ids, codec);
+    let (external_logprob_sum, external_logprobs) =
+        logprobs.map_or((None, None), |own| (Some(own.sum), own.by_token));
     Ok(Action {
         source: Source::External(Arc::clone(name)),
         text: codec.decode(&token_ids),
         token_ids,
         sampling_logprobs: None,
         external_logprobs,
+        external_logprob_sum,
         old_logprobs: None,
         finish: FinishReason::Stop,
     })
+}
+
+/// How probable the text was to the teacher; `None` if it does not say, or if cleaning has changed its text: then its
+/// tokens are those of another one.
+fn text_logprobs(
+    answer: &TeacherAnswer,
+    text: &str,
+    token_ids: &[u32],
+    codec: &dyn TextCodec,
+) -> Option<TextLogprobs> {
+    if text != answer.text {
+        return None;
+    }
+    let own = |own: &TokenLogprobs| {
+        let sum = own
+            .logprobs
+            .iter()
+            .map(|logprob| f64::from(*logprob))
+            .sum::<f64>() as f32;
+        let is_same = own.token_ids == token_ids;
+        (own.logprobs.len() == own.token_ids.len()).then(|| TextLogprobs {
+            sum,
+            by_token: is_same.then(|| own.logprobs.clone()),
+        })
+    };
+    let shown = |texts: &TokenTexts| texts.of_text(text, token_ids, codec);
+    answer
+        .token_logprobs
+        .as_ref()
+        .and_then(own)
+        .or_else(|| answer.token_texts.as_ref().and_then(shown))
 }
 
 #[cfg(test)]
@@ -306,6 +376,7 @@ mod tests {
             text: text.to_owned(),
             finish_reason: FinishReason::Stop,
             token_logprobs: None,
+            token_texts: None,
         }
     }
 
@@ -413,16 +484,46 @@ mod tests {
 
     #[test]
     fn logprobs_stay_only_with_the_tokens_they_belong_to() {
-        let with = |token_ids: Vec<u32>, count| TeacherAnswer {
+        let with = |text: &str, token_ids: Vec<u32>, count| TeacherAnswer {
             token_logprobs: Some(TokenLogprobs {
                 token_ids,
                 logprobs: vec![-0.5; count],
             }),
-            ..answer("a")
+            ..answer(text)
         };
-        let kept = |answer| action(answer, 9).expect("an action").external_logprobs;
-        assert_eq!(kept(with(vec![97, 0], 2)), Some(vec![-0.5, -0.5]));
-        assert_eq!(kept(with(vec![98, 0], 2)), None);
-        assert_eq!(kept(with(vec![97, 0], 1)), None);
+        let kept = |answer| {
+            let action = action(answer, 9).expect("an action");
+            (action.external_logprobs, action.external_logprob_sum)
+        };
+        assert_eq!(
+            kept(with("a", vec![97, 0], 2)),
+            (Some(vec![-0.5, -0.5]), Some(-1.0))
+        );
+        assert_eq!(kept(with("a", vec![98, 0], 2)), (None, Some(-1.0)));
+        assert_eq!(kept(with("a", vec![97, 0], 1)), (None, None));
+        assert_eq!(kept(with("a ", vec![97, 32, 0], 3)), (None, None));
+    }
+
+    #[test]
+    fn tokens_shown_as_text_are_matched() {
+        let with = |text: &str, pieces: &[&str]| {
+            let token_texts = Some(TokenTexts {
+                pieces: pieces
+                    .iter()
+                    .map(|piece| piece.as_bytes().to_vec())
+                    .collect(),
+                logprobs: vec![-0.25; pieces.len()],
+            });
+            let answer = TeacherAnswer {
+                token_texts,
+                ..answer(text)
+            };
+            let action = action(answer, 9).expect("an action");
+            (action.external_logprobs, action.external_logprob_sum)
+        };
+        let all = (Some(vec![-0.25, -0.25, -0.25]), Some(-0.75));
+        assert_eq!(with("ab", &["a", "b", "<|im_end|>"]), all);
+        assert_eq!(with("ab", &["ab"]), (None, Some(-0.25)));
+        assert_eq!(with("ab\n", &["a", "b", "\n"]), (None, None));
     }
 }

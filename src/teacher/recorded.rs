@@ -92,6 +92,7 @@ impl RecordedTeacher {
                 text: line.text,
                 finish_reason,
                 token_logprobs: None,
+                token_texts: None,
             };
             actions.entry(id).or_default().push(answer);
         }

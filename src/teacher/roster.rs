@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{DropReason, Teacher, TeacherError, TeacherRequest, TextCodec, to_action};
+use super::{
+    DropReason, Teacher, TeacherError, TeacherReport, TeacherRequest, TextCodec, to_action,
+};
 use crate::record::{Action, Example, Prompt};
 
 /// The external models of a run, in configuration order. Empty for plain GRPO.
@@ -22,7 +24,7 @@ pub struct RosterAnswer {
 }
 
 /// What became of the actions that one teacher was asked for: `asked` = `answered` + all dropped.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TeacherStatistics {
     /// The teacher.
     pub name: Arc<str>,
@@ -34,6 +36,8 @@ pub struct TeacherStatistics {
     pub tokens: usize,
     /// Actions that did not, by reason.
     pub dropped: BTreeMap<DropReason, usize>,
+    /// What asking took since the last call, what was asked ahead included.
+    pub report: TeacherReport,
 }
 
 impl Roster {
@@ -85,6 +89,23 @@ impl Roster {
             .sum()
     }
 
+    /// Lets every teacher begin with the prompts of the next [`Roster::act`], which should get the same seed.
+    pub fn prefetch(&mut self, prompts: &[(&Example, &Prompt)], seed: u64) {
+        for (index, teacher) in self.teachers.iter_mut().enumerate() {
+            let requests = requests(prompts, teacher.num_actions());
+            if !requests.is_empty() {
+                teacher.prefetch(&requests, teacher_seed(seed, index));
+            }
+        }
+    }
+
+    /// Gives back the memory of every teacher that can do so until it is asked again.
+    pub fn release(&mut self) {
+        self.teachers
+            .iter_mut()
+            .for_each(|teacher| teacher.release());
+    }
+
     /// Asks every teacher for its actions for each of `prompts` and turns the answers into actions of the policy's
     /// tokens. Each teacher gets a seed of its own. Without prompts nobody is asked.
     ///
@@ -100,8 +121,7 @@ impl Roster {
         let mut actions = vec![Vec::new(); prompts.len()];
         let mut statistics = Vec::with_capacity(self.teachers.len());
         for (index, teacher) in self.teachers.iter_mut().enumerate() {
-            // Two entries of one model must not draw the same.
-            let seed = seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let seed = teacher_seed(seed, index);
             let mut tally = TeacherStatistics::new(teacher.name());
             if !prompts.is_empty() {
                 ask(teacher.as_mut(), prompts, seed, |prompt, answer| {
@@ -113,6 +133,7 @@ impl Roster {
                     }
                 })?;
             }
+            tally.report = teacher.report();
             tally.warn();
             statistics.push(tally);
         }
@@ -123,6 +144,23 @@ impl Roster {
     }
 }
 
+/// Two entries of one model must not draw the same.
+const fn teacher_seed(seed: u64, index: usize) -> u64 {
+    seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn requests<'a>(
+    prompts: &[(&'a Example, &'a Prompt)],
+    num_actions: usize,
+) -> Vec<TeacherRequest<'a>> {
+    let request = |&(example, prompt): &(&'a Example, &'a Prompt)| TeacherRequest {
+        example,
+        prompt,
+        num_actions,
+    };
+    prompts.iter().map(request).collect()
+}
+
 /// Hands `take` each answer with the index of its prompt, [`DropReason::Missing`] for those that did not come.
 fn ask(
     teacher: &mut dyn Teacher,
@@ -131,15 +169,7 @@ fn ask(
     mut take: impl FnMut(usize, Result<super::TeacherAnswer, DropReason>),
 ) -> Result<(), TeacherError> {
     let num_actions = teacher.num_actions();
-    let requests: Vec<TeacherRequest<'_>> = prompts
-        .iter()
-        .map(|&(example, prompt)| TeacherRequest {
-            example,
-            prompt,
-            num_actions,
-        })
-        .collect();
-    let answers = teacher.act(&requests, seed)?;
+    let answers = teacher.act(&requests(prompts, num_actions), seed)?;
     let count = |what, found, expected| TeacherError::AnswerCount {
         name: teacher.name().to_owned(),
         what,
@@ -168,6 +198,7 @@ impl TeacherStatistics {
             answered: 0,
             tokens: 0,
             dropped: BTreeMap::new(),
+            report: TeacherReport::default(),
         }
     }
 
@@ -304,6 +335,51 @@ mod tests {
         ) -> Result<Vec<Vec<TeacherAnswer>>, TeacherError> {
             Ok(vec![vec![answer(&format!("{:04x}", seed >> 48))]])
         }
+    }
+
+    /// Counts what it is told ahead.
+    #[derive(Default)]
+    struct Ahead(TeacherReport);
+
+    impl Teacher for Ahead {
+        fn name(&self) -> &str {
+            "a"
+        }
+
+        fn num_actions(&self) -> usize {
+            2
+        }
+
+        fn prefetch(&mut self, requests: &[TeacherRequest<'_>], seed: u64) {
+            assert_eq!((requests[0].num_actions, seed), (2, 1));
+            self.0.requests += requests.len();
+        }
+
+        fn act(
+            &mut self,
+            requests: &[TeacherRequest<'_>],
+            _: u64,
+        ) -> Result<Vec<Vec<TeacherAnswer>>, TeacherError> {
+            Ok(vec![Vec::new(); requests.len()])
+        }
+
+        fn report(&mut self) -> TeacherReport {
+            std::mem::take(&mut self.0)
+        }
+    }
+
+    #[test]
+    fn what_was_asked_ahead_is_reported_once() {
+        let (example, prompt) = (example("a"), prompt("a"));
+        let prompts = [(&example, &prompt); 3];
+        let mut roster = Roster::new(vec![Box::new(Ahead::default())]).expect("a roster");
+        roster.prefetch(&[], 1);
+        roster.prefetch(&prompts, 1);
+        let requests = |roster: &mut Roster| {
+            let answer = roster.act(&prompts, 1, &Characters, 5).expect("answers");
+            answer.statistics[0].report.requests
+        };
+        assert_eq!((requests(&mut roster), requests(&mut roster)), (3, 0));
     }
 
     #[test]

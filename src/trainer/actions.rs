@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::Trainer;
+use super::{SeenAhead, Trainer};
 use crate::generator::SamplingParameters;
 use crate::metrics::StepMetrics;
 use crate::record::{Action, Example, Group, Prompt, Source};
 use crate::reward::{CharacterRange, ScoreContext};
 use crate::rollout;
 use crate::rollout_file::RolloutRow;
+use crate::selection;
 use crate::setup::{self, PolicyCodec};
+use crate::step_report;
 
 impl Trainer {
     /// The examples of the next generation batch, [Q], and their prompts.
@@ -20,6 +22,10 @@ impl Trainer {
     /// # Errors
     /// If a picture can no longer be read.
     pub fn next_prompts(&mut self) -> Result<(Vec<Arc<Example>>, Vec<Arc<Prompt>>)> {
+        if let Some(seen) = self.seen_ahead.take() {
+            self.position.cursor = seen.cursor;
+            return Ok((seen.examples, seen.prompts));
+        }
         let examples: Vec<Arc<Example>> = match self.replay.as_ref().and_then(VecDeque::front) {
             None => {
                 let rows = self.position.cursor.next(self.run.prompts_per_generation());
@@ -31,6 +37,41 @@ impl Trainer {
         };
         let prompts = setup::encode_all(&self.encoder, &examples)?;
         Ok((examples, prompts))
+    }
+
+    /// Reads the prompts of the next generation batch and tells the teachers of them, so that a slow one answers while the
+    /// device learns. Does nothing where the gate waits for the policy's own actions.
+    ///
+    /// # Errors
+    /// If a picture can no longer be read.
+    pub fn look_ahead(&mut self, step: u64) -> Result<()> {
+        let next = step + self.pending.len() as u64;
+        let gate = &self.selection.external_when;
+        let known = !self.teachers.is_empty() && self.replay.is_none() && !gate.waits_for_policy();
+        if !known || next > self.position.state.max_steps {
+            return Ok(());
+        }
+        let mut cursor = self.position.cursor.clone();
+        let rows = cursor.next(self.run.prompts_per_generation());
+        let examples: Vec<Arc<Example>> = rows
+            .into_iter()
+            .map(|row| Arc::clone(&self.examples[row]))
+            .collect();
+        let prompts = setup::encode_all(&self.encoder, &examples)?;
+        let groups = empty_groups(&examples, &prompts);
+        let open = selection::gate(&groups, gate, self.key(next));
+        self.teachers
+            .prefetch(&asked(&groups, &open), self.teacher_seed(next));
+        self.seen_ahead = Some(SeenAhead {
+            cursor,
+            examples,
+            prompts,
+        });
+        Ok(())
+    }
+
+    const fn teacher_seed(&self, step: u64) -> u64 {
+        rollout::step_seed(self.run.runtime.seed ^ 0x7465_6163_6865_7273, step)
     }
 
     fn replayed_examples(&self, groups: &[Vec<RolloutRow>]) -> Vec<Arc<Example>> {
@@ -47,26 +88,17 @@ impl Trainer {
     /// The pool of each prompt with the policy's own actions in it: [Q] groups of N.
     ///
     /// # Errors
-    /// If the policy's output is not finite.
+    /// If the policy's output is not finite or a reward cannot be had.
     pub fn sample(
         &mut self,
         step: u64,
         examples: &[Arc<Example>],
         prompts: &[Arc<Prompt>],
     ) -> Result<Vec<Group>> {
-        let group = |(example, prompt): (&Arc<Example>, &Arc<Prompt>)| Group {
-            example: Arc::clone(example),
-            prompt: Arc::clone(prompt),
-            pool: Vec::new(),
-            selected: Vec::new(),
-            advantages: Vec::new(),
-        };
-        let mut groups: Vec<Group> = examples.iter().zip(prompts).map(group).collect();
+        let mut groups = empty_groups(examples, prompts);
         if let Some(replayed) = self.replay.as_mut().and_then(VecDeque::pop_front) {
             self.position.replayed += 1;
-            for (group, rows) in groups.iter_mut().zip(replayed) {
-                self.replay_into(group, rows, step);
-            }
+            self.replay_into(&mut groups, replayed, step)?;
             return Ok(groups);
         }
         let seed = rollout::step_seed(self.run.runtime.seed, step);
@@ -83,32 +115,51 @@ impl Trainer {
             &parameters,
             &decode,
         )?;
-        self.score_into(step, &mut groups, actions);
+        let context = self.context_of(step, &actions);
+        self.score_into(&context, &mut groups, actions)?;
         Ok(groups)
     }
 
-    /// Fills a pool with given tokens; a given reward stands, an absent one is scored.
-    fn replay_into(&self, group: &mut Group, rows: Vec<RolloutRow>, step: u64) {
-        for row in rows {
-            let source = if row.source == "policy" {
-                Source::Policy
-            } else {
-                Source::External(row.source.as_str().into())
-            };
-            let action = Action {
-                source,
-                text: self.encoder.decode(&row.completion_ids, true),
-                finish: setup::finish_of(&row.completion_ids, &self.encoder.special().end_tokens),
-                token_ids: row.completion_ids,
-                sampling_logprobs: row.sampling_logprobs,
-                external_logprobs: None,
-                old_logprobs: row.old_logprobs,
-            };
-            let mut scored = self
-                .rewards
-                .score(action, &group.example, &self.context(step));
-            scored.reward = row.reward.or(scored.reward);
-            group.pool.push(scored);
+    /// Fills the pools with given tokens; a given reward stands, an absent one is scored.
+    fn replay_into(
+        &mut self,
+        groups: &mut [Group],
+        replayed: Vec<Vec<RolloutRow>>,
+        step: u64,
+    ) -> Result<()> {
+        let given: Vec<Vec<Option<f32>>> = replayed
+            .iter()
+            .map(|rows| rows.iter().map(|row| row.reward).collect())
+            .collect();
+        let actions = replayed.into_iter().map(|rows| {
+            let actions = rows.into_iter().map(|row| self.replayed_action(row));
+            actions.collect()
+        });
+        let actions = actions.collect();
+        self.score_into(&self.context(step), groups, actions)?;
+        for (group, given) in groups.iter_mut().zip(given) {
+            for (scored, given) in group.pool.iter_mut().zip(given) {
+                scored.reward = given.or(scored.reward);
+            }
+        }
+        Ok(())
+    }
+
+    fn replayed_action(&self, row: RolloutRow) -> Action {
+        let source = if row.source == "policy" {
+            Source::Policy
+        } else {
+            Source::External(row.source.as_str().into())
+        };
+        Action {
+            source,
+            text: self.encoder.decode(&row.completion_ids, true),
+            finish: setup::finish_of(&row.completion_ids, &self.encoder.special().end_tokens),
+            token_ids: row.completion_ids,
+            sampling_logprobs: row.sampling_logprobs,
+            external_logprobs: None,
+            external_logprob_sum: None,
+            old_logprobs: row.old_logprobs,
         }
     }
 
@@ -120,24 +171,39 @@ impl Trainer {
         }
     }
 
-    fn score_into(&self, step: u64, groups: &mut [Group], actions: Vec<Vec<Action>>) {
-        let context = ScoreContext {
-            characters: CharacterRange::of(
-                actions.iter().flatten().map(|action| action.text.as_str()),
-            ),
+    /// What an action's score depends on; the lengths of all completions of the batch, for the `length` reward.
+    fn context_of(&self, step: u64, actions: &[Vec<Action>]) -> ScoreContext {
+        let texts = actions.iter().flatten().map(|action| action.text.as_str());
+        ScoreContext {
+            characters: CharacterRange::of(texts),
             ..self.context(step)
-        };
-        for (group, actions) in groups.iter_mut().zip(actions) {
-            let score = |action| self.rewards.score(action, &group.example, &context);
-            let scored: Vec<_> = actions.into_iter().map(score).collect();
+        }
+    }
+
+    /// Scores a batch of actions, [Q] lists, and adds them to the pools.
+    fn score_into(
+        &mut self,
+        context: &ScoreContext,
+        groups: &mut [Group],
+        actions: Vec<Vec<Action>>,
+    ) -> Result<()> {
+        let examples: Vec<Arc<Example>> = groups
+            .iter()
+            .map(|group| Arc::clone(&group.example))
+            .collect();
+        let batch = actions.into_iter().zip(&examples);
+        let batch = batch.map(|(actions, example)| (actions, example.as_ref()));
+        let scored = self.rewards.score_batch(batch.collect(), context)?;
+        for (group, scored) in groups.iter_mut().zip(scored) {
             group.pool.extend(scored);
         }
+        Ok(())
     }
 
     /// Adds the external actions of the prompts whose gate is open.
     ///
     /// # Errors
-    /// If a teacher fails.
+    /// If a teacher fails or a reward cannot be had.
     pub fn ask_teachers(
         &mut self,
         step: u64,
@@ -148,42 +214,45 @@ impl Trainer {
         if self.teachers.is_empty() || self.run.output.replay_rollouts.is_some() {
             return Ok(metrics);
         }
-        let asked: Vec<usize> = (0..groups.len()).filter(|index| open[*index]).collect();
-        let prompts: Vec<(&Example, &Prompt)> = asked
-            .iter()
-            .map(|index| {
-                (
-                    groups[*index].example.as_ref(),
-                    groups[*index].prompt.as_ref(),
-                )
-            })
-            .collect();
-        let seed = rollout::step_seed(self.run.runtime.seed ^ 0x7465_6163_6865_7273, step);
         let limit = self.run.sampling.max_completion_length;
+        let seed = self.teacher_seed(step);
+        let prompts = asked(groups, open);
         let answer = self
             .teachers
             .act(&prompts, seed, &PolicyCodec(&self.encoder), limit)?;
+        self.teachers.release();
         metrics.insert(
             "external/gate_open_frac",
-            asked.len() as f64 / groups.len().max(1) as f64,
+            prompts.len() as f64 / groups.len().max(1) as f64,
         );
-        for teacher in &answer.statistics {
-            for (reason, count) in &teacher.dropped {
-                metrics.insert(
-                    format!("external/{}/dropped/{}", teacher.name, reason.name()),
-                    *count as f64,
-                );
-            }
-            metrics.insert(
-                format!("external/{}/tokens", teacher.name),
-                teacher.tokens as f64,
-            );
-        }
+        metrics.extend(&step_report::of_teachers(&answer.statistics));
+        let asked = (0..groups.len()).filter(|index| open[*index]);
         let mut actions: Vec<Vec<Action>> = vec![Vec::new(); groups.len()];
-        for (index, group) in asked.into_iter().zip(answer.actions) {
+        for (index, group) in asked.zip(answer.actions) {
             actions[index] = group;
         }
-        self.score_into(step, groups, actions);
+        let context = self.context_of(step, &actions);
+        self.score_into(&context, groups, actions)?;
         Ok(metrics)
     }
+}
+
+/// A group per prompt, without actions.
+fn empty_groups(examples: &[Arc<Example>], prompts: &[Arc<Prompt>]) -> Vec<Group> {
+    let group = |(example, prompt): (&Arc<Example>, &Arc<Prompt>)| Group {
+        example: Arc::clone(example),
+        prompt: Arc::clone(prompt),
+        pool: Vec::new(),
+        selected: Vec::new(),
+        advantages: Vec::new(),
+    };
+    examples.iter().zip(prompts).map(group).collect()
+}
+
+/// What the teachers are asked: the prompts whose gate is open.
+fn asked<'a>(groups: &'a [Group], open: &[bool]) -> Vec<(&'a Example, &'a Prompt)> {
+    let pairs = groups.iter().zip(open).filter(|(_, open)| **open);
+    pairs
+        .map(|(group, _)| (group.example.as_ref(), group.prompt.as_ref()))
+        .collect()
 }

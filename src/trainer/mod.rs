@@ -16,15 +16,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::advantage::AdvantageOptions;
 use crate::config::Run;
+use crate::dataset::Cursor;
 use crate::device::OpenDevice;
 use crate::evaluation::EvaluationSet;
+use crate::external_ratio::ExternalRatioOptions;
 use crate::generator::SamplingParameters;
 use crate::learner::Learner;
 use crate::metrics::{CompletionsLog, JsonLines, MetricsLog, Progress, StepMetrics, Watchdog};
 use crate::model::weights::Weights;
 use crate::optimizer::schedule::Schedule;
 use crate::prompt::PromptEncoder;
-use crate::record::{Example, Group, TokenBatch};
+use crate::record::{Example, Group, Prompt, TokenBatch};
 use crate::reward::Rewards;
 use crate::rollout_file::RolloutRow;
 use crate::run_folder::RunFolder;
@@ -60,6 +62,14 @@ pub struct Work {
     pub fresh: bool,
 }
 
+/// The prompts of the generation batch that comes next.
+struct SeenAhead {
+    /// Where the data stand after them.
+    cursor: Cursor,
+    examples: Vec<Arc<Example>>,
+    prompts: Vec<Arc<Prompt>>,
+}
+
 /// A run in progress.
 pub struct Trainer {
     /// The configuration.
@@ -76,6 +86,8 @@ pub struct Trainer {
     pub selection: SelectionOptions,
     /// How rewards become advantages.
     pub advantages: AdvantageOptions,
+    /// How external tokens are learnt from.
+    pub external_ratio: ExternalRatioOptions,
     /// The learning rate.
     pub schedule: Schedule,
     encoder: PromptEncoder,
@@ -94,6 +106,7 @@ pub struct Trainer {
     /// [generation batch][prompt] rows of a replayed file that are still to come.
     replay: Option<VecDeque<Vec<Vec<RolloutRow>>>>,
     dump: Option<JsonLines>,
+    seen_ahead: Option<SeenAhead>,
     started: std::time::Instant,
     first_step: u64,
     /// The step of the newest checkpoint.

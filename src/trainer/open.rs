@@ -65,11 +65,7 @@ impl Trainer {
         folder.begin(&RUN_FILES)?;
         std::fs::write(folder.path().join("config.yaml"), run.to_yaml())
             .context("config.yaml cannot be written")?;
-        let names = rewards
-            .functions()
-            .iter()
-            .map(|function| function.name().to_owned())
-            .collect();
+        let names = rewards.names().map(str::to_owned).collect();
         let label = run.output.run_name.as_deref().unwrap_or("train");
         Ok(Self {
             schedule: setup::schedule(&run, total),
@@ -77,7 +73,9 @@ impl Trainer {
             completions: CompletionsLog::open(folder.path(), resumed, names)?,
             progress: Progress::start(label, total, done),
             advantages: setup::advantages(&run),
+            external_ratio: setup::external_ratio(&run),
             pending: VecDeque::new(),
+            seen_ahead: None,
             watchdog: Watchdog::new(None),
             started: std::time::Instant::now(),
             first_step: done,

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use super::{Trainer, Work};
 use crate::advantage;
 use crate::batch::{self, LossWeightOptions, PackOptions};
+use crate::external_ratio::{self, ExternalRatio};
 use crate::kernels::group_advantage;
 use crate::metrics::{Phase, PhaseTimer, StepMetrics};
 use crate::record::{Group, Source, TokenBatch};
@@ -28,6 +29,7 @@ impl Trainer {
         timer: &mut PhaseTimer,
     ) -> Result<()> {
         selection::choose(&mut groups, &self.selection, self.key(step));
+        external_ratio::admit(&mut groups, self.external_ratio.ratio);
         let input = advantage::gather(&groups, self.advantages);
         advantage::assign(&mut groups, &group_advantage(&input, &self.open.device));
         timer.lap(Phase::Adv);
@@ -38,14 +40,11 @@ impl Trainer {
         };
         let mut whole = batch::pack(&groups, &options)?;
         self.fill_old_and_reference(&mut whole, timer)?;
-        let names: Vec<&str> = self
-            .rewards
-            .functions()
-            .iter()
-            .map(|function| function.name())
-            .collect();
+        let stamped = external_ratio::stamp(&mut whole, &self.external_ratio, step - 1)?;
+        let names: Vec<&str> = self.rewards.names().collect();
         let mut metrics = step_report::of_groups(&groups, &names, &self.external_names(&groups));
         metrics.extend(external);
+        metrics.extend(&step_report::of_ratio(&stamped));
         self.write_rollouts(step, &groups)?;
         let groups = Arc::new(groups);
         let most = groups
@@ -57,7 +56,7 @@ impl Trainer {
         let rows = (self.run.batch.per_device_train_batch_size * most)
             .div_ceil(self.run.group.num_generations);
         let micro = batch::micro_batches(&whole, rows);
-        if micro.is_empty() {
+        if micro.is_empty() && self.external_ratio.ratio != ExternalRatio::SftSelected {
             bail!(
                 "step {step}: no selected action of any group has a reward, so there is nothing to learn from\nhint: check `reward_funcs` against the task of the rows"
             );
@@ -72,9 +71,8 @@ impl Trainer {
         };
         let metrics = Arc::new(metrics);
         for iteration in 0..self.run.loss.num_iterations {
-            for (index, chunk) in micro.chunks(per_step).enumerate() {
-                let mut weights = batch::loss_weights(chunk, &options);
-                self.weigh_external(chunk, &mut weights);
+            for (index, chunk) in chunks(&micro, per_step).into_iter().enumerate() {
+                let weights = batch::loss_weights(chunk, &options);
                 let fresh = iteration == 0 && index == 0;
                 let work = Work {
                     batches: chunk.to_vec(),
@@ -101,18 +99,6 @@ impl Trainer {
         names
     }
 
-    /// `external_coef` on the external part of the loss.
-    fn weigh_external(&self, batches: &[TokenBatch], weights: &mut [Vec<Vec<f32>>]) {
-        let factor = self.run.group.external_coef as f32;
-        for (batch, weights) in batches.iter().zip(weights) {
-            for (row, weights) in batch.rows.iter().zip(weights) {
-                if row.source != Source::Policy {
-                    weights.iter_mut().for_each(|weight| *weight *= factor);
-                }
-            }
-        }
-    }
-
     /// Old log-probabilities where several updates follow one rollout; reference ones where there is a KL term.
     fn fill_old_and_reference(&self, batch: &mut TokenBatch, timer: &mut PhaseTimer) -> Result<()> {
         let cut =
@@ -128,7 +114,9 @@ impl Trainer {
                     .collect())
             };
         let mut old = None;
-        if self.steps_per_generation_batch() > 1 {
+        if self.steps_per_generation_batch() > 1
+            || self.external_ratio.ratio.needs_external_logprobs()
+        {
             old = Some(cut(&|part| {
                 Ok(self.learner.logprobs(&self.learner.weights, part)?)
             })?);
@@ -162,4 +150,12 @@ impl Trainer {
         }
         Ok(())
     }
+}
+
+/// The micro-batches of each optimizer step; without any, one step that has nothing to learn from.
+fn chunks(micro: &[TokenBatch], per_step: usize) -> Vec<&[TokenBatch]> {
+    if micro.is_empty() {
+        return vec![&[]];
+    }
+    micro.chunks(per_step).collect()
 }

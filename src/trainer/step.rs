@@ -137,7 +137,7 @@ impl Trainer {
     /// Scores the held-out rows if this step is one to do so.
     ///
     /// # Errors
-    /// If the policy's output is not finite or a log cannot be written.
+    /// If the policy's output is not finite, a reward cannot be had, or a log cannot be written.
     pub fn evaluate_if_due(&mut self, step: u64) -> Result<()> {
         let every = self
             .run
@@ -150,11 +150,11 @@ impl Trainer {
             return Ok(());
         }
         let policy = self.learner.policy()?;
-        let evaluator = crate::evaluation::Evaluator {
+        let mut evaluator = crate::evaluation::Evaluator {
             model: &policy,
             run: &self.run,
             encoder: &self.encoder,
-            rewards: &self.rewards,
+            rewards: &mut self.rewards,
             parameters: crate::evaluation::parameters(&self.run, &self.sampling),
         };
         let metrics = evaluator.metrics(&self.evaluation)?;

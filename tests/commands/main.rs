@@ -5,6 +5,7 @@ mod support;
 
 mod counting;
 mod golden_rows;
+mod reward_check;
 
 use std::path::{Path, PathBuf};
 

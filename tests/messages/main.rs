@@ -8,5 +8,6 @@ mod configuration;
 mod disk;
 mod model;
 mod pictures;
+mod rewards;
 mod rows;
 mod scoring;

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::choice::{Preset, RewardFunction, ScoreCompat, SftTarget};
+use super::super::choice::{Preset, ScoreCompat, SftTarget};
 use super::super::key::{Key, section};
+use super::super::reward_entry::{self, RewardEntry};
 use super::super::value::{ANY_NUMBER, Kind, SHARE};
 use crate::record::Task;
 
@@ -60,8 +61,8 @@ section! {
         max_rejected_fraction: f64 = SHARE, "0";
         /// Visit the rows in an order drawn from `data_seed`, a new one in each pass.
         shuffle_dataset: bool = Kind::Bool, "true";
-        /// Reward functions, summed.
-        reward_funcs: Vec<RewardFunction> = Kind::List(&Kind::Choice(RewardFunction::NAMES)), "[accuracy, format]";
+        /// Rewards, summed; a table {name, command, timeout_s, max_restarts, measures_accuracy} is a program of yours.
+        reward_funcs: Vec<RewardEntry> = reward_entry::LIST, "[accuracy, format]";
         /// One weight per reward function; null = 1 each.
         reward_weights: Vec<f64> = Kind::Optional(&Kind::List(&ANY_NUMBER)), "null";
         /// Tokens before `max_completion_length` at which soft_overlong_punishment sets in; null = a fifth of it.

@@ -2,14 +2,19 @@
 //!
 //! Declares names, types and defaults; selects nothing.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
-use super::super::choice::{AdvantageBaseline, ScaleRewards, Selection, SelectionTies};
+use super::super::choice::{
+    AdvantageBaseline, ExternalCacheMode, ExternalRatio, ScaleRewards, Selection, SelectionTies,
+    WeightLevel,
+};
 use super::super::external::{self, External};
 use super::super::external_when::{self, ExternalWhen};
 use super::super::key::{Key, section};
-use super::super::special_values;
-use super::super::value::{ANY_NUMBER, FROM_ZERO, Kind};
+use super::super::special_values::{self, SupervisedShare};
+use super::super::value::{ABOVE_ZERO, ANY_NUMBER, FROM_ZERO, Kind, SHARE};
 
 section! {
     /// The pool of actions for a prompt, and what becomes of it.
@@ -18,6 +23,12 @@ section! {
         num_generations: usize = Kind::Count(1), "8";
         /// External models whose actions join the policy's; [] = plain GRPO.
         external: Vec<External> = external::LIST, "[]";
+        /// JSONL file that keeps every answer of an endpoint; null = external_cache.jsonl in `output_dir`.
+        external_cache: Option<PathBuf> = Kind::Optional(&Kind::Path), "null";
+        /// Whether answers come from the file, from the endpoint, or from the file where it has them.
+        external_cache_mode: ExternalCacheMode = Kind::Choice(ExternalCacheMode::NAMES), "auto";
+        /// Drop the weights of local external models while the policy is updated.
+        unload_between_phases: bool = Kind::Bool, "false";
         /// When a prompt asks for external actions.
         external_when: ExternalWhen = external_when::WHEN, "always";
         /// Accuracy reward from which a policy action counts as right.
@@ -30,10 +41,24 @@ section! {
         selection_ties: SelectionTies = Kind::Choice(SelectionTies::NAMES), "policy";
         /// Most policy actions that `replace_worst_if_all_wrong` replaces.
         replace_max: usize = Kind::Count(1), "1";
+        /// Most external actions among those that train, as a share of them.
+        max_external_fraction: f64 = SHARE, "1";
         /// Whose rewards give mean and standard deviation of the advantages.
         advantage_baseline: AdvantageBaseline = Kind::Choice(AdvantageBaseline::NAMES), "selected";
         /// Which standard deviation divides the advantages; true = group, false = none.
         scale_rewards: ScaleRewards = special_values::SCALE_REWARDS, "group";
+        /// How external tokens are learnt from.
+        external_ratio: ExternalRatio = special_values::EXTERNAL_RATIO, "same";
+        /// Where LUFFY's shaping p / (p + gamma) is steepest; null = plain p.
+        external_gamma: Option<f64> = Kind::Optional(&ABOVE_ZERO), "0.1";
+        /// One importance weight per external action or per token, for `is`.
+        external_is_level: WeightLevel = Kind::Choice(WeightLevel::NAMES), "sequence";
+        /// Cap of the importance weights of `is` and `snis`.
+        external_is_cap: f64 = ABOVE_ZERO, "3";
+        /// Share of the supervised loss in `chord`: a number, or {peak, valley, warmup_steps, decay_steps}.
+        external_mu: SupervisedShare = special_values::SUPERVISED_SHARE, "0.1";
+        /// Whether `chord` weighs tokens by p (1 - p).
+        external_phi: bool = Kind::Bool, "true";
         /// Keep the KL term on external tokens.
         external_kl: bool = Kind::Bool, "true";
         /// Multiplies the external part of the loss.

@@ -1,0 +1,222 @@
+//! `teachers`: one example to every external model: how long it takes, what comes back, what it is worth.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use super::train::end_at_interrupts;
+use crate::cli::TeachersArguments;
+use crate::config::{self, External, ExternalSource, Purpose, Run};
+use crate::dataset::Dataset;
+use crate::metrics::table;
+use crate::record::{Action, Example, FinishReason, Prompt, ScoredAction, Source};
+use crate::reward::{Rewards, ScoreContext};
+use crate::setup;
+use crate::teacher::endpoint::RecordFile;
+use crate::teacher::{TeacherAnswer, TeacherRequest, clean_text};
+
+/// `vision-ekipl teachers`.
+pub(super) fn run(arguments: &TeachersArguments) -> Result<()> {
+    end_at_interrupts()?;
+    let run = config::load(Purpose::Eval, &arguments.config, &arguments.keys.flags)?;
+    run.notes.iter().for_each(|note| log::info!("{note}"));
+    if run.group.external.is_empty() {
+        bail!(
+            "`external` is [], so there is nobody to ask\nhint: add an entry with `path`, `model_name_or_path`, `base_url` or `column`"
+        );
+    }
+    let example = example(&run, arguments.id.as_deref())?;
+    let mut rewards = setup::rewards(&run)?;
+    let mut lines = Vec::new();
+    for external in &run.group.external {
+        let trip = round_trip(&run, external, &example);
+        lines.push(describe(external, trip, &example, &mut rewards)?);
+    }
+    println!(
+        "example `{}`, gold answer {}\n",
+        example.id, example.solution
+    );
+    print!(
+        "{}",
+        table(
+            &[
+                "source", "kind", "seconds", "tokens", "cost", "reward", "verdict"
+            ],
+            &lines
+                .iter()
+                .map(|line| line.cells.clone())
+                .collect::<Vec<_>>()
+        )
+    );
+    for (external, line) in run.group.external.iter().zip(&lines) {
+        println!("\n{}:\n{}", external.name, line.text);
+    }
+    Ok(())
+}
+
+/// The row with this id, or the first one.
+fn example(run: &Run, id: Option<&str>) -> Result<Arc<Example>> {
+    let file = setup::data_file(&run.data.dataset_name, &run.data.dataset_train_split)?;
+    let dataset = Dataset::load(&setup::dataset_options(run, &file)?, &|_| Ok(()))?;
+    let mut examples = dataset.examples.into_iter();
+    match id {
+        None => examples
+            .next()
+            .with_context(|| format!("{}: has no rows", file.display())),
+        Some(id) => examples.find(|example| example.id == id).with_context(|| {
+            format!(
+                "{}: has no row `{id}`\nhint: --id takes the `id` of a row",
+                file.display()
+            )
+        }),
+    }
+}
+
+/// What one external model said.
+struct Trip {
+    seconds: f64,
+    tokens: Option<u64>,
+    cost: f64,
+    /// The answer, or why there is none.
+    answer: Result<TeacherAnswer, String>,
+}
+
+fn round_trip(run: &Run, external: &External, example: &Arc<Example>) -> Result<Trip> {
+    if let ExternalSource::Endpoint(endpoint) = &external.source {
+        // Asked afresh: a look at an endpoint is of no use if the record answers.
+        let record = Arc::new(RecordFile::open(
+            None,
+            crate::teacher::endpoint::RecordMode::Auto,
+        )?);
+        let teacher = setup::endpoint_teacher(run, external, endpoint, record, None)?;
+        let trip = teacher.ask(example)?;
+        return Ok(Trip {
+            seconds: trip.latency.as_secs_f64(),
+            tokens: trip.usage.map(|usage| usage.completion_tokens),
+            cost: trip.price,
+            answer: trip.answer.map_err(|failure| failure.to_string()),
+        });
+    }
+    let open = || setup::open_device(run.runtime.device);
+    let mut teacher = setup::teacher_of(run, external, std::slice::from_ref(example), &open)?;
+    let prompt = unread_prompt(example);
+    let request = TeacherRequest {
+        example,
+        prompt: &prompt,
+        num_actions: 1,
+    };
+    let started = Instant::now();
+    let answers = teacher.act(&[request], run.runtime.seed)?;
+    let answer = answers.into_iter().flatten().next();
+    Ok(Trip {
+        seconds: started.elapsed().as_secs_f64(),
+        tokens: answer
+            .as_ref()
+            .and_then(|answer| Some(answer.token_logprobs.as_ref()?.token_ids.len() as u64)),
+        cost: 0.0,
+        answer: answer.ok_or_else(|| "no action".to_owned()),
+    })
+}
+
+/// A prompt in the policy's tokens, which no teacher reads: each has its own tokenizer.
+fn unread_prompt(example: &Example) -> Prompt {
+    Prompt {
+        id: example.id.clone(),
+        rendered: String::new(),
+        input_ids: Vec::new(),
+        positions: Vec::new(),
+        rope_delta: 0,
+        images: Vec::new(),
+    }
+}
+
+/// A row of the table, and the text below it.
+struct Line {
+    cells: Vec<String>,
+    text: String,
+}
+
+fn describe(
+    external: &External,
+    trip: Result<Trip>,
+    example: &Example,
+    rewards: &mut Rewards,
+) -> Result<Line> {
+    let kind = match external.source {
+        ExternalSource::Recorded { .. } => "recorded",
+        ExternalSource::Local(_) => "local",
+        ExternalSource::Endpoint(_) => "endpoint",
+        ExternalSource::Column { .. } => "column",
+    };
+    let mut cells = vec![external.name.clone(), kind.to_owned()];
+    let trip = match trip {
+        Ok(trip) => trip,
+        Err(error) => {
+            cells.extend(["-", "-", "-", "-", "cannot be used"].map(str::to_owned));
+            return Ok(Line {
+                cells,
+                text: format!("{error:#}"),
+            });
+        }
+    };
+    cells.push(format!("{:.2}", trip.seconds));
+    cells.push(
+        trip.tokens
+            .map_or_else(|| "-".to_owned(), |tokens| tokens.to_string()),
+    );
+    cells.push(format!("{:.6}", trip.cost));
+    let answer = match trip.answer {
+        Ok(answer) => answer,
+        Err(reason) => {
+            cells.extend(["-", "no answer"].map(str::to_owned));
+            return Ok(Line {
+                cells,
+                text: reason,
+            });
+        }
+    };
+    let scored = score(&external.name, &answer, example, rewards)?;
+    let reward = scored
+        .reward
+        .map_or_else(|| "-".to_owned(), |reward| reward.to_string());
+    let verdict = match (answer.finish_reason, scored.passes) {
+        (FinishReason::Length, _) => "cut off: raise max_tokens",
+        (FinishReason::Stop, true) => "right",
+        (FinishReason::Stop, false) => "wrong",
+    };
+    cells.extend([reward, verdict.to_owned()]);
+    Ok(Line {
+        cells,
+        text: answer.text,
+    })
+}
+
+/// The rewards of a text as it came; rewards of tokens do not apply.
+pub(super) fn score(
+    name: &str,
+    answer: &TeacherAnswer,
+    example: &Example,
+    rewards: &mut Rewards,
+) -> Result<ScoredAction> {
+    let action = Action {
+        source: Source::External(name.into()),
+        token_ids: Vec::new(),
+        text: clean_text(&answer.text).to_owned(),
+        sampling_logprobs: None,
+        external_logprobs: None,
+        external_logprob_sum: None,
+        old_logprobs: None,
+        finish: answer.finish_reason,
+    };
+    let context = ScoreContext {
+        step: 0,
+        max_completion_length: usize::MAX,
+        characters: None,
+    };
+    let mut groups = rewards.score_batch(vec![(vec![action], example)], &context)?;
+    groups
+        .pop()
+        .and_then(|mut group| group.pop())
+        .context("a scored action for the one given")
+}
