@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  rows ──► dataset ──► prompt ──────────────┬──────────────► teacher ─────────┐ external actions [Q][M]
-//!  files    Example     Prompt               │  recorded, local                │
+//!  files    Example     Prompt               │  recorded, local, endpoint      │
 //!                       ids, patches         ▼                                 ▼
 //!                                         rollout ──► reward ──► selection ◄─ reward
 //!                                         own actions [Q][N]        │ best G of the pool

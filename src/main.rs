@@ -5,15 +5,19 @@ use std::process::ExitCode;
 use clap::Parser;
 use vision_ekipl::cli::Cli;
 use vision_ekipl::metrics::LogWriter;
+use vision_ekipl::teacher::endpoint::WithoutTraffic;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // The runtime below us logs at info what only its developers need.
     let filter = env_logger::Env::default().default_filter_or("warn,vision_ekipl=info");
-    env_logger::Builder::from_env(filter)
+    let logger = env_logger::Builder::from_env(filter)
         .format_timestamp(None)
         .target(env_logger::Target::Pipe(Box::new(LogWriter)))
-        .init();
+        .build();
+    log::set_max_level(logger.filter());
+    log::set_boxed_logger(Box::new(WithoutTraffic(logger)))
+        .expect("no other logger was set before this line");
     match vision_ekipl::commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -29,7 +29,9 @@ pub fn train(run: Run) -> Result<PathBuf> {
             timer.lap(Phase::Gen);
             let open =
                 selection::gate(&groups, &trainer.selection.external_when, trainer.key(step));
-            let external = trainer.ask_teachers(step, &mut groups, &open)?; // [Q][N + M] pools, scored
+            let Some(external) = trainer.ask_teachers(step, &mut groups, &open)? else {
+                break; // interrupted while teachers were awaited: the step was not taken
+            }; // [Q][N + M] pools, scored
             timer.lap(Phase::External);
             trainer.plan(step, groups, &external, &mut timer)?; // [Q][G] selected, credited, packed
             trainer.look_ahead(step)?; // slow teachers answer while the device learns

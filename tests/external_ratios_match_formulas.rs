@@ -199,7 +199,7 @@ fn gradients_are_those_of_the_loss() {
                     .loss,
             )
         };
-        let step = 2e-3;
+        let step = 2e-4;
         let slope = (loss_at(step) - loss_at(-step)) / (2.0 * step);
         assert!(
             (slope / norm - 1.0).abs() < 0.01,

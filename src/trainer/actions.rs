@@ -15,6 +15,7 @@ use crate::rollout_file::RolloutRow;
 use crate::selection;
 use crate::setup::{self, PolicyCodec};
 use crate::step_report;
+use crate::teacher::TeacherError;
 
 impl Trainer {
     /// The examples of the next generation batch, [Q], and their prompts.
@@ -22,6 +23,7 @@ impl Trainer {
     /// # Errors
     /// If a picture can no longer be read.
     pub fn next_prompts(&mut self) -> Result<(Vec<Arc<Example>>, Vec<Arc<Prompt>>)> {
+        self.cursor_before = self.position.cursor.clone();
         if let Some(seen) = self.seen_ahead.take() {
             self.position.cursor = seen.cursor;
             return Ok((seen.examples, seen.prompts));
@@ -200,7 +202,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Adds the external actions of the prompts whose gate is open.
+    /// Adds the external actions of the prompts whose gate is open; `None` if somebody asked to stop while they were
+    /// awaited: the step is then not taken, and its rows come first when the run goes on.
     ///
     /// # Errors
     /// If a teacher fails or a reward cannot be had.
@@ -209,17 +212,22 @@ impl Trainer {
         step: u64,
         groups: &mut [Group],
         open: &[bool],
-    ) -> Result<StepMetrics> {
+    ) -> Result<Option<StepMetrics>> {
         let mut metrics = StepMetrics::new();
         if self.teachers.is_empty() || self.run.output.replay_rollouts.is_some() {
-            return Ok(metrics);
+            return Ok(Some(metrics));
         }
         let limit = self.run.sampling.max_completion_length;
         let seed = self.teacher_seed(step);
         let prompts = asked(groups, open);
         let answer = self
             .teachers
-            .act(&prompts, seed, &PolicyCodec(&self.encoder), limit)?;
+            .act(&prompts, seed, &PolicyCodec(&self.encoder), limit);
+        if matches!(answer, Err(TeacherError::Stopped { .. })) {
+            self.position.cursor = self.cursor_before.clone();
+            return Ok(None);
+        }
+        let answer = answer?;
         self.teachers.release();
         metrics.insert(
             "external/gate_open_frac",
@@ -233,7 +241,7 @@ impl Trainer {
         }
         let context = self.context_of(step, &actions);
         self.score_into(&context, groups, actions)?;
-        Ok(metrics)
+        Ok(Some(metrics))
     }
 }
 

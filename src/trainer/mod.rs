@@ -107,6 +107,8 @@ pub struct Trainer {
     replay: Option<VecDeque<Vec<Vec<RolloutRow>>>>,
     dump: Option<JsonLines>,
     seen_ahead: Option<SeenAhead>,
+    /// Where the data stood before the rows of the step at hand.
+    cursor_before: Cursor,
     started: std::time::Instant,
     first_step: u64,
     /// The step of the newest checkpoint.

@@ -76,6 +76,7 @@ impl Trainer {
             external_ratio: setup::external_ratio(&run),
             pending: VecDeque::new(),
             seen_ahead: None,
+            cursor_before: position.cursor.clone(),
             watchdog: Watchdog::new(None),
             started: std::time::Instant::now(),
             first_step: done,

@@ -3,6 +3,7 @@
 
 pub mod program;
 pub mod run;
+pub mod server;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -90,7 +90,7 @@ impl RecordFile {
         self.path.as_deref()
     }
 
-    /// Answers in it.
+    /// Requests that it knows, lost ones included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.locked().lines.len()
