@@ -65,9 +65,9 @@ pub mod metrics;
 pub mod run_folder;
 pub mod step_report;
 
-// Data and a model for the demo.
-pub mod counting;
+// Data, and a model for the demo.
 pub mod demo;
+pub mod synthetic;
 
 // Many runs compared.
 pub mod study;

@@ -2,12 +2,14 @@
 //!
 //! Takes the text apart and nothing more: words stay words until a command or the configuration reads them.
 
+mod data;
 mod key_flags;
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+pub use data::{CountingArguments, DataArguments, DataFamily};
 pub use key_flags::KeyFlags;
 
 use crate::config::DeviceChoice;
@@ -204,58 +206,6 @@ pub struct TeachersArguments {
     pub keys: KeyFlags,
 }
 
-/// The families of `data`.
-#[derive(Debug, Subcommand)]
-pub enum DataFamily {
-    /// Scenes of coloured shapes with counting questions: Reason-RFT rows and PNG pictures.
-    Counting(CountingArguments),
-}
-
-/// Arguments of `data counting`.
-#[derive(Debug, Args)]
-pub struct CountingArguments {
-    /// Which split; no two share a scene, and `test-ood` is drawn in another style.
-    #[arg(long, value_parser = ["train", "test", "test-ood"])]
-    pub split: String,
-    /// Rows.
-    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
-    pub count: usize,
-    /// Seed of the scenes.
-    #[arg(long, value_name = "S", default_value_t = 42)]
-    pub seed: u64,
-    /// Folder for the rows and `images/`.
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Pixels per side of a picture.
-    #[arg(long, value_name = "PIXELS", default_value_t = 84)]
-    pub size: u32,
-    /// Most objects in a scene.
-    #[arg(long, value_name = "N", default_value_t = 6)]
-    pub max_objects: usize,
-    /// How rich scenes and questions are.
-    #[arg(long, default_value = "easy", value_parser = ["easy", "full"])]
-    pub difficulty: String,
-    /// Also record actions of an expert that is right in this share of its answers.
-    #[arg(long, value_name = "P", value_parser = share)]
-    pub expert_accuracy: Option<f64>,
-    /// The expert's actions per row.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1,
-        requires = "expert_accuracy"
-    )]
-    pub expert_actions: usize,
-    /// The expert's name in the recorded actions.
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "expert",
-        requires = "expert_accuracy"
-    )]
-    pub expert_name: String,
-}
-
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArguments {
@@ -436,6 +386,9 @@ mod tests {
         for line in [
             "score --model m --input rows.jsonl --output out.jsonl --temperature 0.7",
             "data counting --split test-ood --count 5 --seed 1 --out d --expert-accuracy 0.7",
+            "data counting --split train --renderer solid --contact-sheet sheet.png",
+            "data structure --split train --count 5 --out d --expert a=0.5:terse --expert b=0.4",
+            "data transformation --split test-ood-left --count 5 --out d --expert paper --size 112",
             "doctor --json --device vulkan",
             "harvest run.yaml --estimate --max-cost 2.5",
             "teachers run.yaml --id train-3",
@@ -447,6 +400,8 @@ mod tests {
         }
         for line in [
             "data counting --split val --count 5 --out d",
+            "data structure --split train --count 5",
+            "data structure --split train --count 5 --out d --max-objects 3",
             "doctor --device tpu",
             "demo --seeds 0",
             "reward-check run.yaml",

@@ -1,35 +1,109 @@
-//! `data`: renders data sets in Reason-RFT's format.
+//! `data`: draws data sets in Reason-RFT's format, or a sheet of examples to look at.
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
 
-use crate::cli::CountingArguments;
-use crate::counting::{CountingOptions, Difficulty, Split};
+use crate::cli::{CountingArguments, DataArguments, DataFamily};
 use crate::demo::run::render;
+use crate::synthetic::{
+    Difficulty, Expert, Family, Renderer, Split, SyntheticOptions, contact_sheet,
+};
 
-/// `vision-ekipl data counting`.
-pub(super) fn counting(arguments: &CountingArguments) -> Result<()> {
-    let known = "the command line allows no other word";
-    let options = CountingOptions {
-        split: Split::from_name(&arguments.split).expect(known),
-        count: arguments.count,
-        seed: arguments.seed,
-        out: arguments.out.clone(),
-        size: arguments.size,
-        max_objects: arguments.max_objects,
-        difficulty: Difficulty::from_name(&arguments.difficulty).expect(known),
-        expert_accuracy: arguments.expert_accuracy,
-        expert_actions: arguments.expert_actions,
-        expert_name: arguments.expert_name.clone(),
+const KNOWN: &str = "the command line allows no other word";
+
+/// `vision-ekipl data FAMILY`.
+pub(super) fn run(family: &DataFamily) -> Result<()> {
+    let (family, arguments) = match family {
+        DataFamily::Counting(counting) => (counting_family(counting), &counting.data),
+        DataFamily::Structure(arguments) => (Family::Structure, arguments),
+        DataFamily::Transformation(arguments) => (Family::Transformation, arguments),
     };
+    let options = options(family, arguments)?;
+    if let Some(path) = &arguments.contact_sheet {
+        let sheet = contact_sheet(&options)?;
+        std::fs::write(path, sheet).with_context(|| {
+            format!(
+                "{}: cannot be written\nhint: check the folder of `--contact-sheet`",
+                path.display()
+            )
+        })?;
+        println!("{}", path.display());
+        return Ok(());
+    }
     let summary = render(&options)?;
     println!("{}", summary.rows.display());
-    if let Some(expert) = summary.expert {
+    for expert in summary.experts {
         println!(
             "{} ({} of {} right)",
-            expert.display(),
-            summary.expert_right,
-            summary.expert_actions
+            expert.path.display(),
+            expert.right,
+            expert.actions
         );
     }
     Ok(())
+}
+
+fn counting_family(arguments: &CountingArguments) -> Family {
+    Family::Counting {
+        renderer: Renderer::from_name(&arguments.renderer).expect(KNOWN),
+        max_objects: arguments.max_objects,
+    }
+}
+
+fn options(family: Family, arguments: &DataArguments) -> Result<SyntheticOptions> {
+    let split = Split::from_name(&arguments.split).expect(KNOWN);
+    let difficulty = Difficulty::from_name(&arguments.difficulty).expect(KNOWN);
+    let size = match (family, difficulty) {
+        (Family::Counting { .. }, _) | (_, Difficulty::Easy) => 84,
+        (_, Difficulty::Full) => 224,
+    };
+    Ok(SyntheticOptions {
+        family,
+        split,
+        count: arguments.count.unwrap_or(1),
+        seed: arguments.seed,
+        out: arguments.out.clone().unwrap_or_default(),
+        size: arguments.size.unwrap_or(size),
+        difficulty,
+        experts: experts(family, split, arguments)?,
+        expert_actions: arguments.expert_actions,
+    })
+}
+
+/// The experts that are asked for; without a word about them, the paper's two for training.
+fn experts(family: Family, split: Split, arguments: &DataArguments) -> Result<Vec<Expert>> {
+    let alone = arguments
+        .expert_accuracy
+        .map(|accuracy| Expert::new(&arguments.expert_name, accuracy));
+    let by_default = arguments.expert.is_empty()
+        && alone.is_none()
+        && split == Split::Train
+        && !matches!(
+            family,
+            Family::Counting {
+                renderer: Renderer::Flat | Renderer::Grid,
+                ..
+            }
+        );
+    let paper = || Expert::of_the_paper(family, split);
+    let mut experts: Vec<Expert> = Vec::new();
+    if by_default {
+        experts.extend(paper());
+    }
+    for word in &arguments.expert {
+        match word.as_str() {
+            "none" => {}
+            "paper" => experts.extend(paper()),
+            text => {
+                let hint = "hint: for example `--expert gpt=0.68:terse`, or `--expert paper`";
+                let expert =
+                    Expert::parse(text).map_err(|fault| anyhow!("`--expert`: {fault}\n{hint}"))?;
+                experts.push(expert);
+            }
+        }
+    }
+    for expert in &mut experts {
+        expert.format_errors = arguments.expert_format_errors;
+    }
+    experts.extend(alone);
+    Ok(experts)
 }

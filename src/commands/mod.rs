@@ -14,7 +14,7 @@ mod train;
 
 use anyhow::Result;
 
-use crate::cli::{Cli, Command, DataFamily};
+use crate::cli::{Cli, Command};
 
 /// Runs the command that was given.
 ///
@@ -30,9 +30,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::RewardCheck(arguments) => reward_check::run(&arguments),
         Command::Harvest(arguments) => harvest::run(&arguments),
         Command::Teachers(arguments) => teachers::run(&arguments),
-        Command::Data {
-            family: DataFamily::Counting(arguments),
-        } => data::counting(&arguments),
+        Command::Data { family } => data::run(&family),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     }

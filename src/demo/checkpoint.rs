@@ -67,7 +67,8 @@ fn config_json(ids: &TokenizerIds, sizes: &Sizes) -> serde_json::Value {
         "num_hidden_layers": sizes.layers,
         "num_key_value_heads": sizes.key_value_heads,
         "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0,
+        // Prompts are short: slow rotations could not tell the cells of a picture apart.
+        "rope_theta": 5.0,
         "rope_scaling": {"type": "mrope", "mrope_section": [half - 2 * side, side, side]},
         "sliding_window": 2048,
         "tie_word_embeddings": true,
@@ -123,6 +124,39 @@ impl Draw {
         }
     }
 
+    /// [V, 3, 2, 14, 14] filters that vary slowly over the patch, as pictures do: random sums of the first three cosines
+    /// each way, alike in both frames. Filters of white noise would have to learn that first.
+    fn patch_filters(&mut self, name: &str, count: usize) {
+        const SIDE: usize = 14;
+        const WAVES: usize = 3;
+        let deviation = 1.0 / ((3 * 2 * SIDE * SIDE) as f32).sqrt();
+        let wave = |frequency: usize, place: usize| {
+            (std::f32::consts::PI * frequency as f32 * (place as f32 + 0.5) / SIDE as f32).cos()
+                * if frequency == 0 {
+                    1.0
+                } else {
+                    std::f32::consts::SQRT_2
+                }
+        };
+        let mut values = Vec::with_capacity(count * 3 * 2 * SIDE * SIDE);
+        for _ in 0..count * 3 {
+            let sums: Vec<f32> = (0..WAVES * WAVES)
+                .map(|_| deviation / WAVES as f32 * standard_normal(&mut self.generator))
+                .collect();
+            let pixel = |place: usize| {
+                let (y, x) = (place / SIDE, place % SIDE);
+                let terms = sums.iter().enumerate();
+                terms
+                    .map(|(term, sum)| sum * wave(term / WAVES, y) * wave(term % WAVES, x))
+                    .sum::<f32>()
+            };
+            let frame: Vec<f32> = (0..SIDE * SIDE).map(pixel).collect();
+            values.extend(frame.iter().chain(&frame));
+        }
+        self.weights
+            .insert(name, values, vec![count, 3, 2, SIDE, SIDE], &self.device);
+    }
+
     fn constant(&mut self, name: &str, count: usize, value: f32) {
         self.weights
             .insert(name, vec![value; count], vec![count], &self.device);
@@ -164,12 +198,7 @@ fn random_weights(vocabulary: usize, sizes: &Sizes, seed: u64) -> Weights {
         draw.constant(&name("post_attention_layernorm.weight"), width, 1.0);
     }
     draw.constant("model.norm.weight", width, 1.0);
-    let patch_values = 3 * 2 * 14 * 14;
-    draw.normal(
-        "visual.patch_embed.proj.weight",
-        &[vision, 3, 2, 14, 14],
-        1.0 / (patch_values as f32).sqrt(),
-    );
+    draw.patch_filters("visual.patch_embed.proj.weight", vision);
     for block in 0..sizes.vision_depth {
         let name = |part: &str| format!("visual.blocks.{block}.{part}");
         draw.layer_norm(&name("norm1"), vision);

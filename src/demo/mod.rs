@@ -4,3 +4,4 @@ pub mod checkpoint;
 mod report;
 pub mod run;
 pub mod tokenizer;
+mod warm_start;

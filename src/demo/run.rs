@@ -11,12 +11,13 @@ use anyhow::{Context, Result};
 use super::checkpoint::{Sizes, write_checkpoint};
 use super::report;
 use super::tokenizer::write_tokenizer;
+use super::warm_start;
 use crate::config::{self, Purpose, Run};
-use crate::counting::{self, CountingOptions, CountingSummary, Split};
 use crate::dataset::{Dataset, DatasetOptions, supervised_target};
 use crate::evaluation::{self, EvaluationResult};
 use crate::metrics::Progress;
 use crate::record::ContentPart;
+use crate::synthetic::{self, Expert, Family, Split, SyntheticOptions, SyntheticSummary};
 use crate::{sft, train};
 
 /// The demo's configurations, as they stand in `configs/demo/`.
@@ -55,8 +56,8 @@ pub struct Effort {
 impl Effort {
     /// At most 12 minutes on two cores.
     pub const FULL: Self = Self {
-        sft_steps: 700,
-        train_steps: 150,
+        sft_steps: 1000,
+        train_steps: 100,
         test_rows: 300,
     };
     /// For a Vulkan driver that computes on the CPU.
@@ -82,8 +83,9 @@ pub struct Demo {
 
 /// Files of the data sets.
 struct Data {
-    sft: CountingSummary,
-    train: CountingSummary,
+    /// Rows of the warm start.
+    sft: PathBuf,
+    train: SyntheticSummary,
     tests: Vec<PathBuf>,
 }
 
@@ -126,13 +128,20 @@ impl Demo {
 
     fn render(&self) -> Result<Data> {
         let render = |split: Split, count: usize, seed: u64, folder: &str, expert: Option<f64>| {
-            let mut options = CountingOptions::new(split, count, seed, self.folder.join(folder));
-            options.expert_accuracy = expert;
+            let (family, folder) = (Family::GRID_COUNTING, self.folder.join(folder));
+            let mut options = SyntheticOptions::new(family, split, count, seed, folder);
+            options.experts = expert
+                .map(|p| Expert::new("expert", p))
+                .into_iter()
+                .collect();
             render(&options)
         };
         let rows = self.effort.test_rows;
         Ok(Data {
-            sft: render(Split::Train, SFT_ROWS, self.seed, "data/sft", None)?,
+            sft: warm_start::write_rows(
+                &render(Split::Train, SFT_ROWS, self.seed, "data/sft", None)?.rows,
+                self.seed,
+            )?,
             train: render(
                 Split::Train,
                 TRAIN_ROWS,
@@ -153,7 +162,7 @@ impl Demo {
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("{}: cannot be created", folder.display()))?;
         let options = DatasetOptions {
-            files: vec![data.sft.rows.clone()],
+            files: vec![data.sft.clone()],
             task: Some(crate::record::Task::Counting),
             ..DatasetOptions::default()
         };
@@ -164,7 +173,8 @@ impl Demo {
                 ContentPart::Text { text } => Some(text.clone()),
                 ContentPart::Image => None,
             }));
-            texts.push(supervised_target(example, false).map_err(anyhow::Error::msg)?);
+            let answer_only = example.cot.is_none();
+            texts.push(supervised_target(example, answer_only).map_err(anyhow::Error::msg)?);
         }
         let ids = write_tokenizer(&folder, VOCABULARY, &texts)?;
         write_checkpoint(&folder, &ids, &SIZES, self.seed)?;
@@ -181,11 +191,7 @@ impl Demo {
         std::fs::write(&path, text)
             .with_context(|| format!("{}: cannot be written", path.display()))?;
         let is_sft = name == "sft";
-        let rows = if is_sft {
-            &data.sft.rows
-        } else {
-            &data.train.rows
-        };
+        let rows = if is_sft { &data.sft } else { &data.train.rows };
         let steps = if is_sft {
             self.effort.sft_steps
         } else {
@@ -201,9 +207,9 @@ impl Demo {
             ("device", self.device.clone()),
             ("run_name", name.to_owned()),
         ];
-        if let (true, Some(expert)) = (name == "ekipl", &data.train.expert) {
+        if let (true, Some(expert)) = (name == "ekipl", data.train.experts.first()) {
             let entry =
-                serde_json::json!([{"name": "expert", "path": expert.display().to_string()}]);
+                serde_json::json!([{"name": "expert", "path": expert.path.display().to_string()}]);
             flags.push(("external", entry.to_string()));
         }
         let flags: Vec<(String, String)> = flags
@@ -239,9 +245,9 @@ impl Demo {
 ///
 /// # Errors
 /// If an option is out of range or a file cannot be written.
-pub fn render(options: &CountingOptions) -> Result<CountingSummary> {
+pub fn render(options: &SyntheticOptions) -> Result<SyntheticSummary> {
     let progress = Mutex::new(Progress::start(
-        &format!("data {}", options.split.name()),
+        &format!("{} {}", options.family.name(), options.split.name()),
         options.count as u64,
         0,
     ));
@@ -251,7 +257,7 @@ pub fn render(options: &CountingOptions) -> Result<CountingSummary> {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .advance("")
     };
-    let summary = counting::generate(options, &advance)?;
+    let summary = synthetic::generate(options, &advance)?;
     progress
         .into_inner()
         .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -4,6 +4,7 @@
 mod support;
 
 mod counting;
+mod families;
 mod golden_rows;
 mod reward_check;
 

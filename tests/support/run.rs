@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use vision_ekipl::config::{self, Purpose, Run};
-use vision_ekipl::counting::{CountingOptions, Split, generate};
 use vision_ekipl::metrics::{LoggedStep, TRAINER_STATE_FILE, TrainerState};
+use vision_ekipl::synthetic::{Expert, Family, Split, SyntheticOptions, generate};
 
 use super::golden_path;
 
@@ -45,13 +45,14 @@ pub struct Workspace {
 impl Workspace {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut options = CountingOptions::new(Split::Train, ROWS, 3, folder.path().join("data"));
-        options.expert_accuracy = Some(0.7);
+        let (family, data) = (Family::FLAT_COUNTING, folder.path().join("data"));
+        let mut options = SyntheticOptions::new(family, Split::Train, ROWS, 3, data);
+        options.experts = vec![Expert::new("expert", 0.7)];
         let summary = generate(&options, &|_| ()).expect("rendered rows");
         Self {
             folder,
             rows: summary.rows,
-            expert: summary.expert.expect("an expert was asked for"),
+            expert: summary.experts[0].path.clone(),
         }
     }
 

@@ -13,7 +13,6 @@ const HOST: [&str; 16] = [
     "batch",
     "cli",
     "config",
-    "counting",
     "dataset",
     "external_ratio",
     "likelihood",
@@ -24,6 +23,7 @@ const HOST: [&str; 16] = [
     "run_folder",
     "selection",
     "study",
+    "synthetic",
     "teacher",
 ];
 /// What any host module may use besides itself.

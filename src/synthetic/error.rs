@@ -1,11 +1,11 @@
-//! What can go wrong while a counting data set is written.
+//! What can go wrong while a data set is drawn and written.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a counting data set was not written.
+/// Why a data set was not written.
 #[derive(Debug, thiserror::Error)]
-pub enum CountingError {
+pub enum SyntheticError {
     /// An option is out of range.
     #[error("`{key}` is {found}, expected {expected}\nhint: change `--{key}`")]
     Option {
@@ -17,7 +17,7 @@ pub enum CountingError {
         expected: String,
     },
     /// A file or folder cannot be written.
-    #[error("{}: cannot write: {source}\nhint: check `--out`: the folder must be writable and the disk not full", path.display())]
+    #[error("{}: cannot write: {source}\nhint: check that the folder is writable and the disk not full", path.display())]
     Write {
         /// The file or folder.
         path: PathBuf,

@@ -1,0 +1,438 @@
+//! What is to be drawn, and which values are possible. It draws and writes nothing.
+
+use std::path::PathBuf;
+
+use super::counting::smallest_side;
+use super::error::SyntheticError;
+use super::expert::Expert;
+
+/// A family of tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// How many objects of a kind a scene has, after CLEVR-Math and Super-CLEVR.
+    Counting {
+        /// What the scenes look like.
+        renderer: Renderer,
+        /// Most objects in a scene.
+        max_objects: usize,
+    },
+    /// A number or a choice read from a geometric diagram, after GeoMath and Geometry3K.
+    Structure,
+    /// What changed between two pictures of a scene, after TRANCE.
+    Transformation,
+}
+
+/// What counting scenes look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Renderer {
+    /// Flat shapes of one colour; out of domain muted, turned, on stripes, with stars among them.
+    #[default]
+    Flat,
+    /// The flat pictures with questions about colours alone, and reasoning that goes from cell to cell: what a model of
+    /// half a million parameters learns to see and to say within minutes.
+    Grid,
+    /// Lit cubes, spheres and cylinders of rubber and metal; out of domain outlined vehicles on a pattern.
+    Solid,
+}
+
+/// Which part of the data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// What is trained on.
+    Train,
+    /// The same look; no scene of it is ever a training scene, whatever the seeds.
+    Test,
+    /// Another look, and other objects or kinds of problem.
+    TestOod,
+    /// Transformation: the test scenes, their end seen from the left.
+    TestOodLeft,
+    /// Transformation: the test scenes, their end seen from the right.
+    TestOodRight,
+}
+
+/// How rich scenes and questions are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Difficulty {
+    /// Few objects, few words, small numbers, the shortest reasoning: for a model of a million parameters.
+    #[default]
+    Easy,
+    /// Everything that the family has.
+    Full,
+}
+
+/// What to draw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyntheticOptions {
+    /// The family.
+    pub family: Family,
+    /// The split.
+    pub split: Split,
+    /// Number of examples.
+    pub count: usize,
+    /// Seed of everything random; the same seed gives the same files.
+    pub seed: u64,
+    /// Folder that takes `<family>-<split>.json`, `images/` and `<family>-<split>-<expert>.jsonl`.
+    pub out: PathBuf,
+    /// Pixels per side of a picture.
+    pub size: u32,
+    /// Scenes and questions.
+    pub difficulty: Difficulty,
+    /// Whose answers are recorded.
+    pub experts: Vec<Expert>,
+    /// Answers of each expert per example.
+    pub expert_actions: usize,
+}
+
+impl Family {
+    /// Counting of flat shapes.
+    pub const FLAT_COUNTING: Self = Self::Counting {
+        renderer: Renderer::Flat,
+        max_objects: 6,
+    };
+
+    /// Counting of the demo: at most 6 objects on 3 x 3 cells.
+    pub const GRID_COUNTING: Self = Self::Counting {
+        renderer: Renderer::Grid,
+        max_objects: 6,
+    };
+
+    /// The name in commands and files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counting { .. } => "counting",
+            Self::Structure => "structure",
+            Self::Transformation => "transformation",
+        }
+    }
+
+    /// What the family's ids begin with; Reason-RFT tells the tasks apart by it.
+    pub(crate) const fn id_prefix(self) -> &'static str {
+        match self {
+            Self::Counting { .. } => "",
+            Self::Structure => "geomath-",
+            Self::Transformation => "trance-",
+        }
+    }
+
+    /// The family's splits.
+    #[must_use]
+    pub const fn splits(self) -> &'static [Split] {
+        match self {
+            Self::Counting { .. } | Self::Structure => &[Split::Train, Split::Test, Split::TestOod],
+            Self::Transformation => &[
+                Split::Train,
+                Split::Test,
+                Split::TestOodLeft,
+                Split::TestOodRight,
+            ],
+        }
+    }
+
+    /// Fewest pixels per side on which everything can be told apart.
+    const fn smallest_size(self, difficulty: Difficulty) -> u32 {
+        match (self, difficulty) {
+            (Self::Counting { max_objects, .. }, _) => smallest_side(max_objects),
+            (_, Difficulty::Easy) => 56,
+            (_, Difficulty::Full) => 112,
+        }
+    }
+}
+
+impl Renderer {
+    /// Every renderer.
+    pub const ALL: [Self; 3] = [Self::Flat, Self::Grid, Self::Solid];
+
+    /// The name in commands.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flat => "flat",
+            Self::Grid => "grid",
+            Self::Solid => "solid",
+        }
+    }
+
+    /// The renderer of this name, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|found| found.name() == name)
+    }
+}
+
+impl Split {
+    /// Every split.
+    pub const ALL: [Self; 5] = [
+        Self::Train,
+        Self::Test,
+        Self::TestOod,
+        Self::TestOodLeft,
+        Self::TestOodRight,
+    ];
+
+    /// The name in commands, files and ids.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+            Self::TestOod => "test-ood",
+            Self::TestOodLeft => "test-ood-left",
+            Self::TestOodRight => "test-ood-right",
+        }
+    }
+
+    /// The split of this name, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|split| split.name() == name)
+    }
+
+    /// Whether nothing of it is trained on.
+    #[must_use]
+    pub const fn is_test(self) -> bool {
+        !matches!(self, Self::Train)
+    }
+
+    /// Tells the random numbers of the splits apart; views of the same scenes share theirs.
+    pub(crate) const fn stream(self) -> u64 {
+        match self {
+            Self::Train => 0,
+            Self::Test | Self::TestOodLeft | Self::TestOodRight => 1,
+            Self::TestOod => 2,
+        }
+    }
+}
+
+impl Difficulty {
+    /// Every difficulty.
+    pub const ALL: [Self; 2] = [Self::Easy, Self::Full];
+
+    /// The name in commands.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Easy => "easy",
+            Self::Full => "full",
+        }
+    }
+
+    /// The difficulty of this name, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|difficulty| difficulty.name() == name)
+    }
+}
+
+impl SyntheticOptions {
+    /// Options with the defaults of the commands: 84 pixels, easy, no expert.
+    #[must_use]
+    pub fn new(
+        family: Family,
+        split: Split,
+        count: usize,
+        seed: u64,
+        out: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            family,
+            split,
+            count,
+            seed,
+            out: out.into(),
+            size: 84,
+            difficulty: Difficulty::Easy,
+            experts: Vec::new(),
+            expert_actions: 1,
+        }
+    }
+
+    /// Checks every option before anything is written.
+    pub(crate) fn check(&self) -> Result<(), SyntheticError> {
+        let splits = self.family.splits();
+        let names: Vec<_> = splits.iter().map(|split| split.name()).collect();
+        let smallest = self.family.smallest_size(self.difficulty);
+        let objects = match self.family {
+            Family::Counting { max_objects, .. } => max_objects,
+            Family::Structure | Family::Transformation => 1,
+        };
+        let checks = [
+            (
+                splits.contains(&self.split),
+                "split",
+                self.split.name().into(),
+                names.join(", "),
+            ),
+            (
+                self.count > 0,
+                "count",
+                self.count.to_string(),
+                "at least 1".into(),
+            ),
+            (
+                (1..=64).contains(&objects),
+                "max-objects",
+                objects.to_string(),
+                "1 to 64".into(),
+            ),
+            (
+                (smallest..=4096).contains(&self.size),
+                "size",
+                self.size.to_string(),
+                format!("{smallest} to 4096 pixels"),
+            ),
+            (
+                self.expert_actions > 0,
+                "expert-actions",
+                self.expert_actions.to_string(),
+                "at least 1".into(),
+            ),
+        ];
+        let checks = checks.into_iter().chain(self.expert_checks());
+        match checks.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, key, found, expected)) => Err(SyntheticError::Option {
+                key,
+                found,
+                expected,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn expert_checks(&self) -> Vec<(bool, &'static str, String, String)> {
+        let share = |value: f64| (0.0..=1.0).contains(&value);
+        let check = |(index, expert): (usize, &Expert)| {
+            let (name, earlier) = (&expert.name, &self.experts[..index]);
+            let is_file_part = !name.is_empty() && !name.contains(['/', '\\']);
+            let is_new = earlier.iter().all(|other| other.name != *name);
+            let accuracy = format!("{name}={}", expert.accuracy);
+            let rate = expert.format_errors.to_string();
+            [
+                (
+                    is_file_part,
+                    "expert",
+                    format!("`{name}`"),
+                    "a name without slashes".into(),
+                ),
+                (
+                    is_new,
+                    "expert",
+                    format!("`{name}` twice"),
+                    "different names".into(),
+                ),
+                (
+                    share(expert.accuracy),
+                    "expert",
+                    accuracy,
+                    "0 to 1, a share of right answers".into(),
+                ),
+                (
+                    share(expert.format_errors),
+                    "expert-format-errors",
+                    rate,
+                    "0 to 1, a share of answers".into(),
+                ),
+            ]
+        };
+        self.experts.iter().enumerate().flat_map(check).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expert(name: &str, accuracy: f64, format_errors: f64) -> Expert {
+        Expert {
+            format_errors,
+            ..Expert::parse(&format!("{name}={accuracy}")).unwrap()
+        }
+    }
+
+    #[test]
+    fn options_out_of_range_are_named() {
+        let change: [(fn(&mut SyntheticOptions), &str); 11] = [
+            (
+                |options| options.count = 0,
+                "`count` is 0, expected at least 1",
+            ),
+            (
+                |options| {
+                    options.family = Family::Counting {
+                        renderer: Renderer::Solid,
+                        max_objects: 0,
+                    }
+                },
+                "`max-objects` is 0, expected 1 to 64",
+            ),
+            (
+                |options| options.size = 20,
+                "`size` is 20, expected 42 to 4096 pixels",
+            ),
+            (
+                |options| {
+                    options.family = Family::Structure;
+                    options.difficulty = Difficulty::Full
+                },
+                "`size` is 84, expected 112 to 4096 pixels",
+            ),
+            (
+                |options| options.split = Split::TestOodLeft,
+                "`split` is test-ood-left, expected train, test, test-ood",
+            ),
+            (
+                |options| {
+                    options.family = Family::Transformation;
+                    options.split = Split::TestOod
+                },
+                "`split` is test-ood, expected train, test, test-ood-left, test-ood-right",
+            ),
+            (
+                |options| options.expert_actions = 0,
+                "`expert-actions` is 0",
+            ),
+            (
+                |options| options.experts = vec![expert("a", 70.0, 0.0)],
+                "`expert` is a=70, expected 0 to 1",
+            ),
+            (
+                |options| options.experts = vec![expert("a/b", 0.5, 0.0)],
+                "`expert` is `a/b`, expected a name",
+            ),
+            (
+                |options| options.experts = vec![expert("a", 0.5, 0.0); 2],
+                "`expert` is `a` twice",
+            ),
+            (
+                |options| options.experts = vec![expert("a", 0.5, 2.0)],
+                "`expert-format-errors` is 2",
+            ),
+        ];
+        for (change, expected) in change {
+            let mut options =
+                SyntheticOptions::new(Family::FLAT_COUNTING, Split::Train, 12, 3, "unused");
+            assert!(options.check().is_ok());
+            change(&mut options);
+            let text = options.check().unwrap_err().to_string();
+            assert!(
+                text.contains(expected) && text.contains("\nhint: "),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn words_name_what_they_are() {
+        for split in Split::ALL {
+            assert_eq!(Split::from_name(split.name()), Some(split));
+        }
+        for renderer in Renderer::ALL {
+            assert_eq!(Renderer::from_name(renderer.name()), Some(renderer));
+        }
+        for difficulty in Difficulty::ALL {
+            assert_eq!(Difficulty::from_name(difficulty.name()), Some(difficulty));
+        }
+    }
+}
