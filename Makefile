@@ -4,7 +4,7 @@
 DEVICE ?= auto
 SEED ?= 42
 
-.PHONY: demo test bench doctor driver
+.PHONY: demo test bench doctor driver servers
 
 # Watch a policy learn: data, warm start, GRPO, Vision-EKIPL, and a table of the results.
 demo: driver
@@ -27,3 +27,8 @@ driver:
 ifneq ($(DEVICE),cpu)
 	.ci/vulkan-driver $(if $(filter auto,$(DEVICE)),optional)
 endif
+
+# Two servers of others, for tests/real_servers.rs: transformers' own and the litellm proxy.
+servers:
+	python3 -m venv --system-site-packages target/servers
+	target/servers/bin/pip install 'transformers[serving]==5.23.0' torchvision 'litellm[proxy]>=1.80,<1.100'

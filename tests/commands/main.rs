@@ -172,14 +172,14 @@ fn sft_train_and_eval_follow_each_other() {
         .collect();
     assert_eq!(
         lines[0].join(" "),
-        "split rows accuracy exact match format pass@2 tokens"
+        "split task rows accuracy exact match format pass@2 tokens"
     );
     for (line, name) in lines[2..]
         .iter()
         .zip(["counting-test", "counting-test-ood"])
     {
-        assert_eq!(line[..2], [name, "6"]);
-        assert_eq!(line[3], "%", "{printed}");
+        assert_eq!(line[..3], [name, "clevr-math", "6"]);
+        assert_eq!(line[4], "%", "{printed}");
     }
     let results: Value =
         serde_json::from_slice(&std::fs::read(output).expect("a file")).expect("JSON");
