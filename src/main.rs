@@ -16,8 +16,7 @@ fn main() -> ExitCode {
         .target(env_logger::Target::Pipe(Box::new(LogWriter)))
         .build();
     log::set_max_level(logger.filter());
-    log::set_boxed_logger(Box::new(WithoutTraffic(logger)))
-        .expect("no other logger was set before this line");
+    log::set_boxed_logger(Box::new(WithoutTraffic(logger))).expect("the first logger");
     match vision_ekipl::commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -43,10 +43,11 @@ fn learnt(run: &Path) -> Vec<String> {
     rows.collect()
 }
 
-/// A recorded expert, a frozen checkpoint and this server, all of whose actions train.
+/// A recorded expert, a frozen checkpoint and this server, all of whose actions train. The checkpoint's weights are random:
+/// hot enough, some of its actions end.
 fn external(work: &Workspace, server: &Server) -> String {
     format!(
-        "[{{name: expert, path: {}}}, {{name: local, model_name_or_path: {}, max_tokens: 20}}, \
+        "[{{name: expert, path: {}}}, {{name: local, model_name_or_path: {}, num_actions: 8, temperature: 5}}, \
          {{name: server, base_url: '{}', model: m, price_per_million_input_tokens: 1, max_retries: 0}}]",
         shown(&work.expert),
         shown(&golden_path("qwen2vl-tiny")),
@@ -56,7 +57,7 @@ fn external(work: &Workspace, server: &Server) -> String {
 
 const KEYS: [(&str, &str); 5] = [
     ("selection", "all"),
-    ("max_completion_length", "64"),
+    ("max_completion_length", "96"),
     ("unload_between_phases", "true"),
     ("max_steps", "6"),
     ("save_steps", "2"),

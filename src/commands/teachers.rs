@@ -1,7 +1,8 @@
 //! `teachers`: one example to every external model: how long it takes, what comes back, what it is worth.
 
+mod round_trip;
+
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -10,11 +11,11 @@ use crate::cli::TeachersArguments;
 use crate::config::{self, External, ExternalSource, Purpose, Run};
 use crate::dataset::Dataset;
 use crate::metrics::table;
-use crate::record::{Action, Example, FinishReason, Prompt, ScoredAction, Source};
+use crate::record::{Action, Example, FinishReason, ScoredAction, Source};
 use crate::reward::{Rewards, ScoreContext};
 use crate::setup;
-use crate::teacher::endpoint::RecordFile;
-use crate::teacher::{TeacherAnswer, TeacherRequest, clean_text};
+use crate::teacher::{TeacherAnswer, clean_text};
+use round_trip::{Trip, round_trip};
 
 /// `vision-ekipl teachers`.
 pub(super) fn run(arguments: &TeachersArguments) -> Result<()> {
@@ -70,64 +71,6 @@ fn example(run: &Run, id: Option<&str>) -> Result<Arc<Example>> {
                 file.display()
             )
         }),
-    }
-}
-
-/// What one external model said.
-struct Trip {
-    seconds: f64,
-    tokens: Option<u64>,
-    cost: f64,
-    /// The answer, or why there is none.
-    answer: Result<TeacherAnswer, String>,
-}
-
-fn round_trip(run: &Run, external: &External, example: &Arc<Example>) -> Result<Trip> {
-    if let ExternalSource::Endpoint(endpoint) = &external.source {
-        // Asked afresh: a look at an endpoint is of no use if the record answers.
-        let record = Arc::new(RecordFile::open(
-            None,
-            crate::teacher::endpoint::RecordMode::Auto,
-        )?);
-        let teacher = setup::endpoint_teacher(run, external, endpoint, record, None)?;
-        let trip = teacher.ask(example)?;
-        return Ok(Trip {
-            seconds: trip.latency.as_secs_f64(),
-            tokens: trip.usage.map(|usage| usage.completion_tokens),
-            cost: trip.price,
-            answer: trip.answer.map_err(|failure| failure.to_string()),
-        });
-    }
-    let open = || setup::open_device(run.runtime.device);
-    let mut teacher = setup::teacher_of(run, external, std::slice::from_ref(example), &open)?;
-    let prompt = unread_prompt(example);
-    let request = TeacherRequest {
-        example,
-        prompt: &prompt,
-        num_actions: 1,
-    };
-    let started = Instant::now();
-    let answers = teacher.act(&[request], run.runtime.seed)?;
-    let answer = answers.into_iter().flatten().next();
-    Ok(Trip {
-        seconds: started.elapsed().as_secs_f64(),
-        tokens: answer
-            .as_ref()
-            .and_then(|answer| Some(answer.token_logprobs.as_ref()?.token_ids.len() as u64)),
-        cost: 0.0,
-        answer: answer.ok_or_else(|| "no action".to_owned()),
-    })
-}
-
-/// A prompt in the policy's tokens, which no teacher reads: each has its own tokenizer.
-fn unread_prompt(example: &Example) -> Prompt {
-    Prompt {
-        id: example.id.clone(),
-        rendered: String::new(),
-        input_ids: Vec::new(),
-        positions: Vec::new(),
-        rope_delta: 0,
-        images: Vec::new(),
     }
 }
 

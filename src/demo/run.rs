@@ -56,8 +56,8 @@ pub struct Effort {
 impl Effort {
     /// At most 12 minutes on two cores.
     pub const FULL: Self = Self {
-        sft_steps: 1200,
-        train_steps: 60,
+        sft_steps: 1000,
+        train_steps: 100,
         test_rows: 300,
     };
     /// For a Vulkan driver that computes on the CPU.

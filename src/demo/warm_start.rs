@@ -1,8 +1,8 @@
 //! Rows of the warm start: what a vision-language model brings along before it is taught to reason.
 //!
-//! Some rows name what stands in the picture, most of the others ask for an explanation and get one, and the others ask as the
-//! task does and get a bare answer. The model then sees, and can reason when it is told to, but hardly ever does so by
-//! itself: what reinforcement learning has to change. Knows nothing of models.
+//! Half of the rows name what stands in the picture, nearly all others give a bare answer, and a few reason before they
+//! answer. The model then sees, and can reason, but hardly ever does: what reinforcement learning has to change. Knows
+//! nothing of models.
 
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,9 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value};
 
 /// The share of rows that name the colours of all cells.
-const NAMING: f64 = 0.25;
-/// The share of rows that ask for an explanation and get it.
-const EXPLAINED: f64 = 0.63;
-/// The share of rows that reason without being asked to.
-const REASONING: f64 = 0.003;
+const NAMING: f64 = 0.5;
+/// The share of rows that reason before they answer.
+const REASONING: f64 = 0.04;
 
 /// Writes `warm-start.json` beside the rendered rows and returns its path.
 ///
@@ -38,31 +36,22 @@ pub fn write_rows(rendered: &Path, seed: u64) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A row as one of the four kinds, by a draw between 0 and 1.
+/// A row as one of the three kinds, by a draw between 0 and 1.
 fn warm_start_row(mut row: Map<String, Value>, draw: f64) -> Map<String, Value> {
-    let text = |row: &Map<String, Value>, key: &str| {
-        row.get(key)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    if draw < NAMING {
-        let cells = text(&row, "cot")
-            .split(':')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        row.insert("problem".to_owned(), "Name the colors row by row.".into());
-        row.insert("solution".to_owned(), cells.clone().into());
-        row.insert("answer".to_owned(), cells.into());
-    } else if draw < NAMING + EXPLAINED {
-        let problem = format!("{} Explain your answer.", text(&row, "problem"));
-        row.insert("problem".to_owned(), problem.into());
-        return row;
-    } else if draw < NAMING + EXPLAINED + REASONING {
+    if (NAMING..NAMING + REASONING).contains(&draw) {
         return row;
     }
-    row.remove("cot");
+    let reasoning = row.remove("cot");
+    let cells = reasoning
+        .as_ref()
+        .and_then(Value::as_str)
+        .and_then(|text| text.split_once(':'));
+    if let (true, Some((cells, _))) = (draw < NAMING, cells) {
+        row.insert("problem".to_owned(), "Name the colors row by row.".into());
+        for key in ["solution", "answer"] {
+            row.insert(key.to_owned(), cells.into());
+        }
+    }
     row
 }
 
@@ -73,25 +62,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_become_one_of_four_kinds() {
+    fn rows_become_one_of_three_kinds() {
         let row = json!({"id": "a", "problem": "How many?", "solution": "2", "answer": "2", "cot": "- red red: 2 red"});
         let row = row.as_object().unwrap();
-        let seen = |draw: f64| {
-            let row = warm_start_row(row.clone(), draw);
-            let text = |key: &str| {
-                row.get(key)
-                    .and_then(Value::as_str)
-                    .unwrap_or("-")
-                    .to_owned()
-            };
-            [text("problem"), text("solution"), text("cot")]
-        };
-        assert_eq!(seen(0.1), ["Name the colors row by row.", "- red red", "-"]);
+        let naming = warm_start_row(row.clone(), 0.1);
+        assert_eq!(naming["problem"], "Name the colors row by row.");
         assert_eq!(
-            seen(0.3),
-            ["How many? Explain your answer.", "2", "- red red: 2 red"]
+            (naming["solution"].as_str(), naming.get("cot")),
+            (Some("- red red"), None)
         );
-        assert_eq!(seen(0.881), ["How many?", "2", "- red red: 2 red"]);
-        assert_eq!(seen(0.9), ["How many?", "2", "-"]);
+        assert_eq!(warm_start_row(row.clone(), 0.51), *row);
+        let bare = warm_start_row(row.clone(), 0.9);
+        assert_eq!(
+            (
+                bare["problem"].as_str(),
+                bare["solution"].as_str(),
+                bare.get("cot")
+            ),
+            (Some("How many?"), Some("2"), None)
+        );
     }
 }

@@ -17,6 +17,8 @@ use error::io_error;
 
 /// Held by the run that writes the folder; the operating system releases it even when the process is killed.
 const LOCK_FILE: &str = "run.lock";
+/// Answers of endpoints: gathered ahead of a run, kept by every run.
+pub const EXTERNAL_CACHE_FILE: &str = "external_cache.jsonl";
 /// Written and removed to find out whether the folder takes data.
 const PROBE_FILE: &str = "write-probe.partial";
 
@@ -218,7 +220,9 @@ fn refuse_earlier_run(output_dir: &Path) -> Result<(), RunFolderError> {
         .filter_map(|path| path.file_name())
         .map(|name| name.to_string_lossy().into_owned());
     match names
-        .filter(|name| ![LOCK_FILE, PROBE_FILE, REJECTED_FILE].contains(&name.as_str()))
+        .filter(|name| {
+            ![LOCK_FILE, PROBE_FILE, REJECTED_FILE, EXTERNAL_CACHE_FILE].contains(&name.as_str())
+        })
         .min()
     {
         Some(found) => Err(RunFolderError::NotEmpty {
@@ -314,6 +318,13 @@ mod tests {
     fn a_lock_file_left_by_a_killed_run_does_not_block() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(LOCK_FILE), "4194304\n").unwrap();
+        RunFolder::open(directory.path(), Mode::Fresh, None).unwrap();
+    }
+
+    #[test]
+    fn answers_gathered_ahead_of_a_run_do_not_block() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(EXTERNAL_CACHE_FILE), "{}\n").unwrap();
         RunFolder::open(directory.path(), Mode::Fresh, None).unwrap();
     }
 

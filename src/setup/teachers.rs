@@ -16,6 +16,7 @@ use crate::generator::{Generate, GenerateError, Sampled, SamplingParameters};
 use crate::model::config::ModelConfig;
 use crate::model::weights::Weights;
 use crate::record::{Example, Prompt};
+use crate::run_folder::EXTERNAL_CACHE_FILE;
 use crate::teacher::endpoint::{
     Budget, EndpointOptions, EndpointTeacher, OnTeacherFailure, Patience, RecordFile, RecordMode,
 };
@@ -33,7 +34,13 @@ pub fn roster(run: &Run, open: &OpenDevice, examples: &[Arc<Example>]) -> Result
     let mut shared = Shared::new(run)?;
     let mut teachers = Vec::new();
     for external in &run.group.external {
-        teachers.push(teacher_with(run, external, examples, &|| Ok(open.clone()), &mut shared)?);
+        teachers.push(teacher_with(
+            run,
+            external,
+            examples,
+            &|| Ok(open.clone()),
+            &mut shared,
+        )?);
     }
     Ok(Roster::new(teachers)?)
 }
@@ -60,7 +67,8 @@ struct Shared {
 
 impl Shared {
     fn new(run: &Run) -> Result<Self> {
-        let is_endpoint = |external: &External| matches!(external.source, ExternalSource::Endpoint(_));
+        let is_endpoint =
+            |external: &External| matches!(external.source, ExternalSource::Endpoint(_));
         let has_endpoint = run.group.external.iter().any(is_endpoint);
         Ok(Self {
             record: has_endpoint.then(|| record_file(run)).transpose()?,
@@ -80,7 +88,11 @@ fn teacher_with(
     Ok(match &external.source {
         ExternalSource::Recorded { path } => {
             let path = path.clone();
-            let teacher = RecordedTeacher::open(RecordedOptions { name, path, num_actions })?;
+            let teacher = RecordedTeacher::open(RecordedOptions {
+                name,
+                path,
+                num_actions,
+            })?;
             teacher.check(examples)?;
             Box::new(teacher)
         }
@@ -90,12 +102,19 @@ fn teacher_with(
             Box::new(teacher)
         }
         ExternalSource::Endpoint(endpoint) => {
-            let record = shared.record.clone().expect("a run with an endpoint has a record");
+            let record = shared
+                .record
+                .clone()
+                .expect("a run with an endpoint has a record");
             Box::new(endpoint_teacher(run, external, endpoint, record, None)?)
         }
-        ExternalSource::Local(local) => {
-            Box::new(local_teacher(run, &open()?, external, local, &mut shared.folders)?)
-        }
+        ExternalSource::Local(local) => Box::new(local_teacher(
+            run,
+            &open()?,
+            external,
+            local,
+            &mut shared.folders,
+        )?),
     })
 }
 
@@ -109,11 +128,14 @@ pub fn record_file(run: &Run) -> Result<Arc<RecordFile>> {
         ExternalCacheMode::Record => RecordMode::Record,
         ExternalCacheMode::Replay => RecordMode::Replay,
     };
-    let default = || run.output.output_dir.join("external_cache.jsonl");
+    let default = || run.output.output_dir.join(EXTERNAL_CACHE_FILE);
     let path = run.group.external_cache.clone().unwrap_or_else(default);
     if let (Some(folder), false) = (path.parent(), mode == RecordMode::Replay) {
         std::fs::create_dir_all(folder).with_context(|| {
-            format!("{}: cannot be created\nhint: check `external_cache`", folder.display())
+            format!(
+                "{}: cannot be created\nhint: check `external_cache`",
+                folder.display()
+            )
         })?;
     }
     Ok(Arc::new(RecordFile::open(Some(&path), mode)?))
@@ -242,4 +264,3 @@ impl Generate for SharedModel {
         self.model.generate(prompts, count, parameters)
     }
 }
-

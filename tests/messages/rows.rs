@@ -64,7 +64,10 @@ fn fewer_rows_than_a_batch_of_prompts() {
 #[test]
 fn rows_that_lack_something() {
     for (edit, reason) in [
-        (json!({"solution": null}), "no `solution` or `answer`"),
+        (
+            json!({"solution": null, "answer": null}),
+            "no `solution` or `answer`",
+        ),
         (json!({"image": 3}), "a picture must be a path"),
         (json!({"id": "train-1"}), "the id is already used by"),
     ] {

@@ -32,8 +32,8 @@ const SHARED: [&str; 2] = ["record", "generator"];
 const DEVICE_FILES_OF_HOST: [&str; 1] = ["src/teacher/local.rs"];
 /// `(module, module)`: the flags of the command line are the keys of the configuration.
 const PAIRS: [(&str, &str); 1] = [("cli", "config")];
-/// Modules that put stages together; every other one uses at most one of them.
-const COMPOSERS: [&str; 9] = [
+/// Modules that put stages, or what they report, together; every other one uses at most one of them.
+const COMPOSERS: [&str; 10] = [
     "commands",
     "setup",
     "train",
@@ -43,6 +43,7 @@ const COMPOSERS: [&str; 9] = [
     "learner",
     "checkpoint",
     "demo",
+    "step_report",
 ];
 
 fn host_files() -> Vec<SourceFile> {
