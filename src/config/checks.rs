@@ -195,15 +195,17 @@ fn external_ratio(run: &Run, raw: &RawConfig) -> Check {
             ExternalSource::Endpoint(endpoint) if !endpoint.logprobs => {
                 "an endpoint that is asked for text only"
             }
-            _ => continue,
+            ExternalSource::Recorded { .. } => "a file of texts",
+            ExternalSource::Column { .. } => "a column of texts",
+            ExternalSource::Endpoint(_) | ExternalSource::Local(_) => continue,
         };
         if weighted {
             let problem = format!(
                 "{says}, which needs the log-probabilities of every external action, but \"{}\" is {lacking}",
                 external.name
             );
-            let hint = "set `logprobs: true` there if the server gives them, or use external_ratio same, luffy, \
-                        rl_plus, unit or chord";
+            let hint = "take a local model, or an endpoint with `logprobs: true`, or use external_ratio same, luffy, rl_plus, \
+                        unit or chord";
             return Err(wrong(raw, "external_ratio", problem, hint.to_owned()));
         }
     }
@@ -396,6 +398,39 @@ mod tests {
     use super::super::tests::{message, train};
 
     /// Each message names the numbers and ends in a remedy.
+    #[test]
+    fn ways_of_learning_that_a_source_cannot_serve_are_refused() {
+        for (lines, part) in [
+            (
+                "external_ratio: exact\nexternal: [{name: a, path: p}]",
+                "\"a\" is a file of texts",
+            ),
+            (
+                "external_ratio: snis\nexternal: [{name: a, base_url: 'http://x', model: m}]",
+                "an endpoint that is asked for text only\nhint: take a local model",
+            ),
+            (
+                "external_ratio: snis\nexternal_is_level: token",
+                "whose weights are per action",
+            ),
+            (
+                "external_ratio: chord",
+                "hint: set advantage_baseline: policy_only",
+            ),
+            ("external_ratio: sft_selected", "but `external` is []"),
+        ] {
+            let text = message(lines);
+            assert!(
+                text.contains(part) && text.contains("\nhint: "),
+                "{lines}: {text}"
+            );
+        }
+        train("external_ratio: is\nexternal: [{name: a, model_name_or_path: m}]");
+        train(
+            "external_ratio: is\nexternal: [{name: a, base_url: 'http://x', model: m, logprobs: true}]",
+        );
+    }
+
     #[test]
     fn pairs_that_do_not_fit_are_explained() {
         for (lines, message_parts) in [
