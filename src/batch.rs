@@ -65,7 +65,8 @@ pub enum BatchError {
 
 /// One row per selected action, in order of the groups; each group's prompt once.
 ///
-/// A group without a single reward is left out with a warning; so is one without selected actions.
+/// A group without a single reward is left out with a warning, one without selected actions silently: some ways of
+/// learning select none.
 ///
 /// # Errors
 /// [`BatchError`] names the example and the action.
@@ -83,6 +84,9 @@ pub fn pack(groups: &[Group], options: &PackOptions) -> Result<TokenBatch, Batch
             group.advantages.len(),
             group.selected.len()
         );
+        if group.selected.is_empty() {
+            continue;
+        }
         if group
             .selected
             .iter()

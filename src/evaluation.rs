@@ -19,6 +19,7 @@ use crate::model::weights::Weights;
 use crate::prompt::PromptEncoder;
 use crate::record::{Example, Task};
 use crate::reward::{Rewards, ScoreContext, eval_score};
+use crate::study::statistics::mean_pass_at_k;
 use crate::{rollout, setup};
 
 /// Rows of one task in one split.
@@ -53,7 +54,7 @@ pub struct EvaluationResult {
     /// (k, pass@k) for k = 1, 2, 4, ... up to the completions per row.
     pub pass_at: Vec<(usize, f64)>,
     /// Per row: completions that are right, from which pass@k can be worked out again.
-    pub right: Vec<usize>,
+    pub right: Vec<u32>,
     /// Mean length in tokens.
     pub mean_length: f64,
     /// Share of completions without an end token.
@@ -231,7 +232,7 @@ impl Evaluator<'_> {
                         &scored.action.text,
                         setup::same_word(&run.data.score_compat),
                     );
-                    right += usize::from(score.exact);
+                    right += u32::from(score.exact);
                     tally.add(score.score, score.exact, &scored);
                 }
                 tally.right.push(right);
@@ -278,7 +279,7 @@ impl Evaluator<'_> {
 
 struct Tally {
     names: Vec<String>,
-    right: Vec<usize>,
+    right: Vec<u32>,
     completions: f64,
     score: f64,
     exact: f64,
@@ -322,13 +323,11 @@ impl Tally {
     fn result(self, set: &EvaluationSet, count: usize) -> EvaluationResult {
         let mean = |sum: f64| sum / self.completions.max(1.0);
         let powers = std::iter::successors(Some(1), |k| Some(k * 2)).take_while(|k| *k <= count);
-        let pass_at = |k: usize| {
-            let sum: f64 = self
-                .right
-                .iter()
-                .map(|right| pass_at_k(count, *right, k))
-                .sum();
-            (k, sum / self.right.len().max(1) as f64)
+        let pass_at = |k| {
+            (
+                k,
+                mean_pass_at_k(count as u32, &self.right, k as u32).unwrap_or(0.0),
+            )
         };
         EvaluationResult {
             name: set.name.clone(),
@@ -349,37 +348,5 @@ impl Tally {
             mean_length: mean(self.length),
             clipped_ratio: mean(self.clipped),
         }
-    }
-}
-
-/// The unbiased estimator 1 − C(n−c, k) / C(n, k) for `right` of `count` completions (Chen et al., 2021).
-#[must_use]
-pub fn pass_at_k(count: usize, right: usize, k: usize) -> f64 {
-    if count - right < k {
-        return 1.0;
-    }
-    let miss: f64 = (count - right + 1..=count)
-        .map(|place| 1.0 - k as f64 / place as f64)
-        .product();
-    1.0 - miss
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// 1 − C(2, 2)/C(4, 2) = 5/6, and the limits.
-    #[test]
-    fn pass_at_k_matches_hand_numbers() {
-        assert!(
-            (pass_at_k(4, 2, 2) - 5.0 / 6.0).abs() < 1e-12,
-            "two of four, two tries"
-        );
-        assert!(
-            (pass_at_k(8, 2, 1) - 0.25).abs() < 1e-12,
-            "one try is the share"
-        );
-        assert!(pass_at_k(4, 0, 4).abs() < 1e-12, "never right");
-        assert!((pass_at_k(4, 1, 4) - 1.0).abs() < 1e-12, "all tries");
     }
 }

@@ -13,17 +13,15 @@ pub fn choose(groups: &mut [Group], options: &SelectionOptions, key: StepKey) {
     for group in groups {
         let ranked = ranked(group, options.ties, key);
         let allowed = without_surplus(group, options, &ranked);
+        let fits = allowed.len() <= options.group_size;
         group.selected = match options.selection {
             Selection::ReplaceWorstIfAllWrong => {
                 replace_worst_if_all_wrong(group, options, &allowed)
             }
-            Selection::TopReward | Selection::MaxVariance if allowed.len() > options.group_size => {
-                match options.selection {
-                    Selection::MaxVariance => max_variance(group, options, &allowed),
-                    _ => allowed[..options.group_size].to_vec(),
-                }
-            }
-            _ => in_pool_order(allowed),
+            Selection::All => in_pool_order(allowed),
+            _ if fits => in_pool_order(allowed),
+            Selection::TopReward => allowed[..options.group_size].to_vec(),
+            Selection::MaxVariance => max_variance(group, options, &allowed),
         };
     }
 }

@@ -218,7 +218,12 @@ fn local_teacher(
             top_p: local.top_p as f32,
             min_p: 0.0,
             max_new_tokens: local.max_tokens.min(run.sampling.max_completion_length),
-            logprob_temperature: 1.0,
+            // Importance weights need the probability with which it was drawn; greedy decoding has none.
+            logprob_temperature: if local.temperature > 0.0 {
+                local.temperature as f32
+            } else {
+                1.0
+            },
             end_tokens: encoder.special().end_tokens.clone(),
             suppressed: Some(suppressed.into()),
             seed: run.runtime.seed,
