@@ -55,10 +55,29 @@ pub struct EvaluationResult {
     pub pass_at: Vec<(usize, f64)>,
     /// Per row: completions that are right, from which pass@k can be worked out again.
     pub right: Vec<u32>,
+    /// Per row: mean score of its completions.
+    pub scores: Vec<f64>,
     /// Mean length in tokens.
     pub mean_length: f64,
     /// Share of completions without an end token.
     pub clipped_ratio: f64,
+}
+
+/// What `eval` writes: who was tested, how it drew, and the scores.
+#[derive(Debug, Clone, Serialize)]
+pub struct EvaluationReport {
+    /// The checkpoint.
+    pub model: String,
+    /// Its parameters.
+    pub parameters: u64,
+    /// The device that computed.
+    pub device: String,
+    /// Sampling temperature; 0 = greedy.
+    pub temperature: f64,
+    /// Nucleus size; 1 = none.
+    pub top_p: f64,
+    /// One entry per split and task.
+    pub results: Vec<EvaluationResult>,
 }
 
 /// The splits that the configuration evaluates during training; none with `eval_strategy: no`.
@@ -100,7 +119,9 @@ pub fn all_sets(run: &Run, encoder: &PromptEncoder) -> Result<Vec<EvaluationSet>
 pub fn open_file(run: &Run, encoder: &PromptEncoder, file: &Path) -> Result<Vec<EvaluationSet>> {
     let stem = file.file_stem().and_then(|stem| stem.to_str());
     let mut sets: Vec<EvaluationSet> = Vec::new();
-    for example in setup::load_dataset(run, file, encoder, None)?.examples {
+    let examples = setup::load_dataset(run, file, encoder, None)?.examples;
+    let limit = run.evaluation.max_eval_samples.unwrap_or(usize::MAX);
+    for example in examples.into_iter().take(limit) {
         let task = example.task;
         match sets.iter_mut().find(|set| set.task == task) {
             Some(set) => set.examples.push(example),
@@ -133,6 +154,8 @@ pub fn parameters(run: &Run, sampling: &SamplingParameters) -> SamplingParameter
 pub struct Subject {
     /// Its prompts.
     pub encoder: PromptEncoder,
+    /// Its parameters.
+    pub parameter_count: usize,
     model: Qwen2Vl,
     rewards: Rewards,
     parameters: SamplingParameters,
@@ -157,6 +180,7 @@ impl Subject {
         let suppressed = setup::suppressed(run, &encoder, &config);
         let sampling = setup::sampling(run, &encoder, suppressed.as_deref());
         Ok(Self {
+            parameter_count: weights.count(),
             model,
             rewards: setup::rewards(run)?,
             parameters: parameters(run, &sampling),
@@ -226,6 +250,7 @@ impl Evaluator<'_> {
             let groups = self.rewards.score_batch(batch.collect(), &context)?;
             for (example, group) in examples.iter().zip(groups) {
                 let mut right = 0;
+                let before = tally.score;
                 for scored in group {
                     let score = eval_score(
                         example,
@@ -236,6 +261,7 @@ impl Evaluator<'_> {
                     tally.add(score.score, score.exact, &scored);
                 }
                 tally.right.push(right);
+                tally.scores.push((tally.score - before) / count as f64);
             }
             advance(examples.len());
         }
@@ -255,6 +281,7 @@ impl Evaluator<'_> {
             } else {
                 format!("{}_", set.name)
             };
+            metrics.insert(format!("{prefix}rows"), result.rows as f64);
             metrics.insert(format!("{prefix}accuracy"), result.accuracy);
             metrics.insert(format!("{prefix}exact_match"), result.exact);
             metrics.insert(format!("{prefix}reward"), result.reward);
@@ -280,6 +307,7 @@ impl Evaluator<'_> {
 struct Tally {
     names: Vec<String>,
     right: Vec<u32>,
+    scores: Vec<f64>,
     completions: f64,
     score: f64,
     exact: f64,
@@ -296,6 +324,7 @@ impl Tally {
         Self {
             names,
             right: Vec::new(),
+            scores: Vec::new(),
             completions: 0.0,
             score: 0.0,
             exact: 0.0,
@@ -345,6 +374,7 @@ impl Tally {
                 .collect(),
             pass_at: powers.map(pass_at).collect(),
             right: self.right.clone(),
+            scores: self.scores.clone(),
             mean_length: mean(self.length),
             clipped_ratio: mean(self.clipped),
         }

@@ -65,9 +65,11 @@ pub mod metrics;
 pub mod run_folder;
 pub mod step_report;
 
-// Data, and a model for the demo.
+// Data and a model from nothing, and what is shown with them.
 pub mod demo;
+pub mod start;
 pub mod synthetic;
 
-// Many runs compared.
+// Many runs: planned and made, then compared.
+pub mod experiment;
 pub mod study;

@@ -279,10 +279,7 @@ fn an_interrupted_program_saves_and_continues() {
     {
         std::thread::sleep(Duration::from_millis(2));
     }
-    let signal = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(signal.expect("a signal").success());
+    support::program::signal(child.id(), rustix::process::Signal::INT);
     assert!(
         child.wait().expect("ended").success(),
         "Ctrl-C is no failure"

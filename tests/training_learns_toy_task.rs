@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::json;
 use support::run::{Workspace, json_lines, metric, shown};
-use vision_ekipl::demo::checkpoint::{Sizes, write_checkpoint};
-use vision_ekipl::demo::tokenizer::write_tokenizer;
+use vision_ekipl::start::checkpoint::{Sizes, write_checkpoint};
+use vision_ekipl::start::tokenizer::write_tokenizer;
 
 const SIZES: Sizes = Sizes {
     hidden: 32,
@@ -60,7 +60,8 @@ fn the_reward_rises_until_the_picture_is_read() {
     let work = Workspace::new();
     let start = work.path("start");
     std::fs::create_dir(&start).expect("a new folder");
-    let ids = write_tokenizer(&start, VOCABULARY, &[QUESTION.to_owned()]).expect("a tokenizer");
+    let ids = write_tokenizer(&start, VOCABULARY, &[QUESTION.to_owned()], "You count.")
+        .expect("a tokenizer");
     write_checkpoint(&start, &ids, &SIZES, 1).expect("a checkpoint");
     let (start, rows) = (shown(&start), write_rows(&work.path("data")));
     let keys = [

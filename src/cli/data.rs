@@ -77,6 +77,17 @@ pub struct DataArguments {
     /// Every expert's actions per row.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub expert_actions: usize,
+    /// The share of training rows that ask only for what is in the picture; with --reasoning it makes what a small model is
+    /// taught before anything else.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    pub naming: f64,
+    /// The share of training rows that ask only for the reasoning, and give it without tags or answer.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    pub explaining: f64,
+    /// The share of training rows that reason before they answer; those that remain give a bare answer
+    /// [default: all others].
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub reasoning: Option<f64>,
     /// Write no data set but this PNG of twelve examples with their questions and answers.
     #[arg(long, value_name = "FILE")]
     pub contact_sheet: Option<PathBuf>,

@@ -3,14 +3,18 @@
 //! Takes the text apart and nothing more: words stay words until a command or the configuration reads them.
 
 mod data;
+mod init;
 mod key_flags;
+mod study;
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub use data::{CountingArguments, DataArguments, DataFamily};
+pub use init::InitArguments;
 pub use key_flags::KeyFlags;
+pub use study::StudyArguments;
 
 use crate::config::DeviceChoice;
 
@@ -48,6 +52,10 @@ pub enum Command {
         #[command(subcommand)]
         family: DataFamily,
     },
+    /// Make a small checkpoint with random weights and a tokenizer learnt from rows.
+    Init(InitArguments),
+    /// Compare methods over families of tasks and seeds, and write the report.
+    Study(Box<StudyArguments>),
     /// Show adapters, limits and the device that `auto` takes, and test every kernel against its reference.
     Doctor(DoctorArguments),
     /// Render data, warm-start a small policy, train it with and without external actions, and compare.
@@ -389,6 +397,10 @@ mod tests {
             "data counting --split train --renderer solid --contact-sheet sheet.png",
             "data structure --split train --count 5 --out d --expert a=0.5:terse --expert b=0.4",
             "data transformation --split test-ood-left --count 5 --out d --expert paper --size 112",
+            "data structure --split train --count 5 --out d --naming 0.5 --reasoning 0.1",
+            "init --rows a.json --rows b.json --out d --task_name clevr-math --seed 3 --hidden 128",
+            "study a.yaml b.yaml --seeds 3 --preset smoke --only a --family counting --jobs 2 --device cpu",
+            "study a.yaml --base base.yaml --output o --results r --report p --report-only",
             "doctor --json --device vulkan",
             "harvest run.yaml --estimate --max-cost 2.5",
             "teachers run.yaml --id train-3",
@@ -403,6 +415,10 @@ mod tests {
             "data structure --split train --count 5",
             "data structure --split train --count 5 --out d --max-objects 3",
             "doctor --device tpu",
+            "init --out d",
+            "study",
+            "study a.yaml --seeds 0",
+            "study a.yaml --family spatial",
             "demo --seeds 0",
             "reward-check run.yaml",
             "reward-check run.yaml --completions a.jsonl --limit 0",

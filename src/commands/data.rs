@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow};
 use crate::cli::{CountingArguments, DataArguments, DataFamily};
 use crate::demo::run::render;
 use crate::synthetic::{
-    Difficulty, Expert, Family, Renderer, Split, SyntheticOptions, contact_sheet,
+    Difficulty, Expert, Family, Lesson, Renderer, Split, SyntheticOptions, contact_sheet,
 };
 
 const KNOWN: &str = "the command line allows no other word";
@@ -66,6 +66,13 @@ fn options(family: Family, arguments: &DataArguments) -> Result<SyntheticOptions
         difficulty,
         experts: experts(family, split, arguments)?,
         expert_actions: arguments.expert_actions,
+        lesson: Lesson {
+            naming: arguments.naming,
+            explaining: arguments.explaining,
+            reasoning: arguments
+                .reasoning
+                .unwrap_or(1.0 - arguments.naming - arguments.explaining),
+        },
     })
 }
 

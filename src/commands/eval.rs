@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::train::end_at_interrupts;
 use crate::cli::EvalArguments;
 use crate::config::{self, Purpose};
-use crate::evaluation::{self, EvaluationResult};
+use crate::evaluation::{self, EvaluationReport, EvaluationResult};
 use crate::metrics::{Progress, table};
 use crate::record::Task;
 use crate::setup;
@@ -28,6 +28,7 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
         opened.with_context(|| unwritable(path))?;
     }
     let sets = evaluation::all_sets(&run, &subject.encoder)?;
+    let parameters = subject.parameter_count as u64;
     let mut evaluator = subject.evaluator(&run);
     let mut results = Vec::new();
     for set in sets {
@@ -38,7 +39,15 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
     }
     print!("{}", render(&results));
     if let Some(path) = &arguments.output {
-        let json = serde_json::to_string_pretty(&results)?;
+        let report = EvaluationReport {
+            model: run.model.model_name_or_path.display().to_string(),
+            parameters,
+            device: open.description,
+            temperature: run.evaluation.eval_temperature,
+            top_p: run.sampling.top_p,
+            results,
+        };
+        let json = serde_json::to_string_pretty(&report)?;
         std::fs::write(path, json + "\n").with_context(|| unwritable(path))?;
     }
     Ok(())

@@ -6,9 +6,11 @@ mod doctor;
 mod eval;
 mod generate;
 mod harvest;
+mod init;
 mod reward_check;
 mod rows;
 mod score;
+mod study;
 mod teachers;
 mod train;
 
@@ -31,6 +33,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Harvest(arguments) => harvest::run(&arguments),
         Command::Teachers(arguments) => teachers::run(&arguments),
         Command::Data { family } => data::run(&family),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Study(arguments) => study::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     }

@@ -181,7 +181,10 @@ impl RawConfig {
 }
 
 /// Parses YAML text, with YAML 1.2's booleans (`no` stays text) and no duplicate keys.
-pub(super) fn parse_yaml(text: &str) -> Result<Value, String> {
+///
+/// # Errors
+/// What the parser says, with line and column.
+pub fn parse_yaml(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
 }

@@ -34,6 +34,7 @@ pub use choice::{
 pub use error::{ConfigError, Origin};
 pub use external::{Endpoint, External, ExternalSource, Local};
 pub use external_when::{ExternalSchedule, ExternalWhen};
+pub use file::parse_yaml;
 pub(crate) use key::SECTIONS;
 pub use reward_entry::{RewardEntry, RewardProgram};
 pub use run::Run;

@@ -1,7 +1,4 @@
-//! The demo: a small model in the form of a published Qwen2-VL checkpoint, and what is done with it.
+//! The demo: one small model taught with and without external actions.
 
-pub mod checkpoint;
 mod report;
 pub mod run;
-pub mod tokenizer;
-mod warm_start;

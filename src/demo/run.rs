@@ -8,16 +8,13 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 
-use super::checkpoint::{Sizes, write_checkpoint};
 use super::report;
-use super::tokenizer::write_tokenizer;
-use super::warm_start;
 use crate::config::{self, Purpose, Run};
-use crate::dataset::{Dataset, DatasetOptions, supervised_target};
 use crate::evaluation::{self, EvaluationResult};
 use crate::metrics::Progress;
-use crate::record::ContentPart;
-use crate::synthetic::{self, Expert, Family, Split, SyntheticOptions, SyntheticSummary};
+use crate::record::Task;
+use crate::start::{Sizes, Start};
+use crate::synthetic::{self, Expert, Family, Lesson, Split, SyntheticOptions, SyntheticSummary};
 use crate::{sft, train};
 
 /// The demo's configurations, as they stand in `configs/demo/`.
@@ -41,6 +38,13 @@ const VOCABULARY: usize = 512;
 const SFT_ROWS: usize = 3000;
 const TRAIN_ROWS: usize = 1600;
 const EXPERT_ACCURACY: f64 = 0.7;
+/// The warm start: half of the rows name what is seen, nearly all others give a bare answer, a few reason first. The model
+/// then sees, and can reason, but hardly ever does: what reinforcement learning has to change.
+const WARM_START: Lesson = Lesson {
+    naming: 0.5,
+    explaining: 0.0,
+    reasoning: 0.04,
+};
 
 /// How long the demo trains.
 #[derive(Debug, Clone, Copy)]
@@ -138,10 +142,7 @@ impl Demo {
         };
         let rows = self.effort.test_rows;
         Ok(Data {
-            sft: warm_start::write_rows(
-                &render(Split::Train, SFT_ROWS, self.seed, "data/sft", None)?.rows,
-                self.seed,
-            )?,
+            sft: self.render_warm_start()?,
             train: render(
                 Split::Train,
                 TRAIN_ROWS,
@@ -156,28 +157,27 @@ impl Demo {
         })
     }
 
+    fn render_warm_start(&self) -> Result<PathBuf> {
+        let folder = self.folder.join("data/sft");
+        let (family, split) = (Family::GRID_COUNTING, Split::Train);
+        let mut options = SyntheticOptions::new(family, split, SFT_ROWS, self.seed, folder);
+        options.lesson = WARM_START;
+        Ok(render(&options)?.rows)
+    }
+
     /// A tokenizer trained on the prompts and targets, and random weights.
     fn write_start(&self, data: &Data) -> Result<PathBuf> {
         let folder = self.folder.join("start");
-        std::fs::create_dir_all(&folder)
-            .with_context(|| format!("{}: cannot be created", folder.display()))?;
-        let options = DatasetOptions {
-            files: vec![data.sft.clone()],
-            task: Some(crate::record::Task::Counting),
-            ..DatasetOptions::default()
+        let start = Start {
+            rows: vec![data.sft.clone()],
+            task: Some(Task::Counting),
+            prompt_template: None,
+            system_turn: "You count objects.".to_owned(),
+            vocabulary: VOCABULARY,
+            sizes: SIZES,
+            seed: self.seed,
         };
-        let mut texts = Vec::new();
-        for example in &Dataset::load(&options, &|_| Ok(()))?.examples {
-            let parts = example.messages.iter().flat_map(|message| &message.content);
-            texts.extend(parts.filter_map(|part| match part {
-                ContentPart::Text { text } => Some(text.clone()),
-                ContentPart::Image => None,
-            }));
-            let answer_only = example.cot.is_none();
-            texts.push(supervised_target(example, answer_only).map_err(anyhow::Error::msg)?);
-        }
-        let ids = write_tokenizer(&folder, VOCABULARY, &texts)?;
-        write_checkpoint(&folder, &ids, &SIZES, self.seed)?;
+        start.write(&folder)?;
         Ok(folder)
     }
 
@@ -265,18 +265,7 @@ pub fn render(options: &SyntheticOptions) -> Result<SyntheticSummary> {
     Ok(summary)
 }
 
-/// The checkpoint with the highest step.
 fn last_checkpoint(run: &Path) -> Result<PathBuf> {
-    let entries =
-        std::fs::read_dir(run).with_context(|| format!("{}: cannot be read", run.display()))?;
-    let step = |path: &PathBuf| {
-        path.file_name()?
-            .to_str()?
-            .strip_prefix("checkpoint-")?
-            .parse::<u64>()
-            .ok()
-    };
-    let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let newest = folders.filter(|path| step(path).is_some()).max_by_key(step);
+    let newest = crate::run_folder::newest_checkpoint(run);
     newest.with_context(|| format!("{}: no checkpoint", run.display()))
 }

@@ -182,6 +182,20 @@ impl RunFolder {
     }
 }
 
+/// The newest whole checkpoint of a run's folder, without taking the folder's lock.
+#[must_use]
+pub fn newest_checkpoint(output_dir: &Path) -> Option<PathBuf> {
+    let mut found = checkpoints::list(output_dir).ok()?;
+    found.pop().map(|checkpoint| checkpoint.path)
+}
+
+/// Whether a run holds the folder.
+#[must_use]
+pub fn is_locked(output_dir: &Path) -> bool {
+    let file = File::open(output_dir.join(LOCK_FILE));
+    file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 fn take_lock(output_dir: &Path) -> Result<File, RunFolderError> {
     let path = output_dir.join(LOCK_FILE);
     let mut options = OpenOptions::new();

@@ -50,6 +50,26 @@ pub enum StudyError {
         /// What it is.
         found: String,
     },
+    /// A method file or a base file that cannot be used.
+    #[error("{}: {message}\nhint: the files in `configs/study` show every key", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and found.
+        message: String,
+    },
+    /// A result of the same name, made in another way.
+    #[error(
+        "{}: made with another configuration (digest {found}, now {expected})\nhint: move it away, or give another folder with --results", path.display()
+    )]
+    OtherConfiguration {
+        /// The result.
+        path: PathBuf,
+        /// The digest of what is planned.
+        expected: String,
+        /// Its digest.
+        found: String,
+    },
     /// Two results of the same run.
     #[error(
         "expected one result per method, family and seed, found two of `{run}`\nhint: keep one of the two files"
@@ -71,7 +91,7 @@ pub enum StudyError {
 }
 
 /// For `map_err`: the failed action and the path around an I/O error.
-pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StudyError {
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StudyError {
     move |source| StudyError::Io {
         action,
         path: path.to_path_buf(),

@@ -178,7 +178,7 @@ pub struct PassAtK {
     pub top_p: f64,
     /// Completions per row: the n of the estimator.
     pub samples_per_row: u32,
-    /// [rows] right completions of each row in file order: the c of the estimator.
+    /// Right completions of each of the first rows in file order, at most all: the c of the estimator.
     pub correct_counts: Vec<u32>,
     /// Mean over the rows of 1 - C(n-c, k)/C(n, k), by k.
     pub values: BTreeMap<u32, f64>,

@@ -33,6 +33,27 @@ enum Images {
     Several(Vec<String>),
 }
 
+impl Row {
+    /// Turns it into a task that only takes seeing.
+    pub(crate) fn name_instead(&mut self, (problem, answer): (String, String)) {
+        self.problem = problem;
+        self.solution.clone_from(&answer);
+        self.answer = answer;
+        self.cot = None;
+    }
+
+    /// Turns it into a request for its reasoning.
+    pub(crate) fn explain_instead(&mut self) {
+        let reasoning = self.cot.take().unwrap_or_default();
+        self.name_instead((format!("Explain: {}", self.problem), reasoning));
+    }
+
+    /// Leaves the answer alone.
+    pub(crate) fn answer_only(&mut self) {
+        self.cot = None;
+    }
+}
+
 fn cannot_write(path: &Path) -> impl FnOnce(std::io::Error) -> SyntheticError {
     let path = path.to_owned();
     |source| SyntheticError::Write { path, source }

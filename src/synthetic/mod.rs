@@ -9,6 +9,7 @@ mod error;
 mod expert;
 mod files;
 mod fingerprint;
+mod lesson;
 mod options;
 mod picture;
 mod solid;
@@ -27,6 +28,7 @@ use tiny_skia::Pixmap;
 pub use contact_sheet::contact_sheet;
 pub use error::SyntheticError;
 pub use expert::{Expert, Wording};
+pub use lesson::Lesson;
 pub use options::{Difficulty, Family, Renderer, Split, SyntheticOptions};
 
 use expert::{Statement, Utterance};
@@ -40,6 +42,8 @@ pub(crate) trait Drawn: Send {
     fn answer(&self) -> String;
     /// The row's chain of thought.
     fn reasoning(&self) -> String;
+    /// A task that only takes seeing, and its answer: what is in the picture, in the words of the reasoning.
+    fn naming(&self) -> (String, String);
     /// Steps that the answer takes.
     fn level(&self) -> usize;
     /// Which kind of problem it is.
@@ -94,7 +98,10 @@ pub fn generate(
             Ok((row, utterances(options, index, drawn.as_ref())))
         })
         .collect::<Result<_, SyntheticError>>()?;
-    let (rows, said): (Vec<Row>, Vec<Vec<Vec<Utterance>>>) = examples.into_iter().unzip();
+    let (mut rows, said): (Vec<Row>, Vec<Vec<Vec<Utterance>>>) = examples.into_iter().unzip();
+    options.lesson.apply(&mut rows, options.seed, &|index| {
+        draw(options, index).naming()
+    });
     let expert = |(index, expert): (usize, &Expert)| {
         let of_row = |said: &Vec<Vec<Utterance>>| said[index].clone();
         let said: Vec<Vec<Utterance>> = said.iter().map(of_row).collect();
@@ -334,7 +341,7 @@ mod tests {
             for index in 0..300 {
                 let drawn = draw(&options, index);
                 let words = drawn.reasoning().split_whitespace().count();
-                assert!(words <= 16, "{}", drawn.reasoning());
+                assert!(words <= 36, "{}", drawn.reasoning());
                 assert!(
                     drawn.problem().split_whitespace().count() <= 24,
                     "{}",

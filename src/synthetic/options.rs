@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::counting::smallest_side;
 use super::error::SyntheticError;
 use super::expert::Expert;
+use super::lesson::Lesson;
 
 /// A family of tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,8 @@ pub struct SyntheticOptions {
     pub experts: Vec<Expert>,
     /// Answers of each expert per example.
     pub expert_actions: usize,
+    /// What the training rows teach.
+    pub lesson: Lesson,
 }
 
 impl Family {
@@ -246,6 +249,7 @@ impl SyntheticOptions {
             difficulty: Difficulty::Easy,
             experts: Vec::new(),
             expert_actions: 1,
+            lesson: Lesson::default(),
         }
     }
 
@@ -290,7 +294,8 @@ impl SyntheticOptions {
                 "at least 1".into(),
             ),
         ];
-        let checks = checks.into_iter().chain(self.expert_checks());
+        let checks = checks.into_iter().chain(self.lesson_checks());
+        let checks = checks.chain(self.expert_checks());
         match checks.into_iter().find(|(holds, ..)| !holds) {
             Some((_, key, found, expected)) => Err(SyntheticError::Option {
                 key,
@@ -299,6 +304,34 @@ impl SyntheticOptions {
             }),
             None => Ok(()),
         }
+    }
+
+    fn lesson_checks(&self) -> Vec<(bool, &'static str, String, String)> {
+        let Lesson {
+            naming,
+            explaining,
+            reasoning,
+        } = self.lesson;
+        let all_reason = self.lesson == Lesson::default();
+        let found = format!("{naming}, {explaining} and {reasoning}");
+        let in_range = [
+            naming,
+            explaining,
+            reasoning,
+            naming + explaining + reasoning,
+        ];
+        let shares = in_range.iter().all(|share| (0.0..=1.0).contains(share));
+        let expected = "shares from 0 to 1 whose sum is at most 1".to_owned();
+        let split = self.split.name().to_owned();
+        vec![
+            (shares, "naming, explaining and reasoning", found, expected),
+            (
+                all_reason || self.split == Split::Train,
+                "naming, explaining and reasoning",
+                format!("split {split}"),
+                "split train: only what is taught has other targets".into(),
+            ),
+        ]
     }
 
     fn expert_checks(&self) -> Vec<(bool, &'static str, String, String)> {

@@ -183,6 +183,9 @@ fn sft_train_and_eval_follow_each_other() {
     }
     let results: Value =
         serde_json::from_slice(&std::fs::read(output).expect("a file")).expect("JSON");
+    assert_eq!(results["model"], json!(model.display().to_string()));
+    assert!(results["parameters"].as_u64() > Some(1000), "{results}");
+    let results = &results["results"];
     assert_eq!(results.as_array().map(Vec::len), Some(2));
     for (result, name) in results
         .as_array()
@@ -196,5 +199,9 @@ fn sft_train_and_eval_follow_each_other() {
         );
         assert!((0.0..=1.0).contains(&result["accuracy"].as_f64().expect("a share")));
         assert_eq!(result["pass_at"].as_array().expect("pass@k").len(), 2);
+        let scores = result["scores"].as_array().expect("scores");
+        let sum: f64 = scores.iter().filter_map(Value::as_f64).sum();
+        let accuracy = result["accuracy"].as_f64().expect("a share");
+        assert!((sum / 6.0 - accuracy).abs() < 1e-9, "{result}");
     }
 }

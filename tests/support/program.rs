@@ -16,6 +16,16 @@ pub struct Said {
     pub stderr: String,
 }
 
+/// Sends a signal, without a program that a small machine may lack.
+#[cfg(unix)]
+pub fn signal(process: u32, signal: rustix::process::Signal) {
+    let process = i32::try_from(process)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    let process = process.expect("a process");
+    rustix::process::kill_process(process, signal).expect("a signal");
+}
+
 /// Runs the program to its end.
 pub fn program<Argument: AsRef<OsStr>>(arguments: &[Argument]) -> Said {
     run(Command::new(env!("CARGO_BIN_EXE_vision-ekipl")).args(arguments))

@@ -33,7 +33,7 @@ const DEVICE_FILES_OF_HOST: [&str; 1] = ["src/teacher/local.rs"];
 /// `(module, module)`: the flags of the command line are the keys of the configuration.
 const PAIRS: [(&str, &str); 1] = [("cli", "config")];
 /// Modules that put stages, or what they report, together; every other one uses at most one of them.
-const COMPOSERS: [&str; 10] = [
+const COMPOSERS: [&str; 12] = [
     "commands",
     "setup",
     "train",
@@ -43,6 +43,8 @@ const COMPOSERS: [&str; 10] = [
     "learner",
     "checkpoint",
     "demo",
+    "experiment",
+    "start",
     "step_report",
 ];
 
@@ -156,11 +158,15 @@ fn each_outside_world_has_one_door() {
     );
     let places = code_matches(
         r"\bprocess::(Command\b|\{[^}]*\bCommand\b)",
-        &["src/reward/process.rs", "src/reward/process/"],
+        &[
+            "src/reward/process.rs",
+            "src/reward/process/",
+            "src/experiment/",
+        ],
     );
     report(
-        "only reward/process.rs and its parts start a program",
-        "a run does not depend on what is installed",
+        "only reward/process.rs, its parts and experiment start a program",
+        "a run does not depend on what is installed; a study is this program, many times",
         places,
     );
 }

@@ -52,6 +52,8 @@ section! {
         eval_steps: Interval = Kind::Optional(&Kind::Interval), "null";
         /// Data files to evaluate; [] = the test split of `dataset_name`.
         eval_dataset_name: Vec<PathBuf> = Kind::List(&Kind::Path), "[]";
+        /// Rows of each evaluated file at most, from the top; null = all.
+        max_eval_samples: Option<usize> = Kind::Optional(&Kind::Count(1)), "null";
         /// Completions decoded at a time in evaluation.
         per_device_eval_batch_size: usize = Kind::Count(1), "8";
         /// Completions per row in evaluation, n of pass@k; null = `num_generations`.

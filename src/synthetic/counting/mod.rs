@@ -80,6 +80,16 @@ impl Drawn for Counting {
         self.reason(seen, Wording::Row)
     }
 
+    fn naming(&self) -> (String, String) {
+        let said = self.reasoning();
+        let seen = said.split_once(':').map_or(said.as_str(), |(seen, _)| seen);
+        let task = match self.renderer {
+            Renderer::Grid => "Name the colors row by row.",
+            Renderer::Flat | Renderer::Solid => "Name the objects row by row.",
+        };
+        (task.to_owned(), seen.to_owned())
+    }
+
     fn level(&self) -> usize {
         self.question.steps.len() + 1
     }

@@ -178,6 +178,11 @@ impl Drawn for Structure {
         self.reasoning_of(&self.right(), Wording::Row)
     }
 
+    fn naming(&self) -> (String, String) {
+        let seen: Vec<String> = self.values.iter().map(u32::to_string).collect();
+        ("Name the numbers.".to_owned(), seen.join(", "))
+    }
+
     fn level(&self) -> usize {
         self.kind.level()
     }

@@ -139,7 +139,7 @@ impl Value {
 
     /// A value of any function at random; functions are equally frequent.
     pub(super) fn draw_any(rng: &mut impl Rng, rules: &Rules) -> Self {
-        let function = pick(rng, &Function::ALL);
+        let function = pick(rng, rules.functions);
         Self::draw(rng, function, rules)
     }
 
@@ -173,6 +173,28 @@ impl fmt::Display for Call {
 pub(super) fn answer(calls: &[Call]) -> String {
     let calls: Vec<String> = calls.iter().map(Call::to_string).collect();
     calls.join(", ")
+}
+
+/// The objects after these calls, whatever stands in the way; a move goes one place far.
+pub(super) fn after(objects: &[Object], calls: &[Call]) -> Vec<Object> {
+    let mut after = objects.to_vec();
+    for call in calls {
+        change(&mut after[call.object], call.value, 1);
+    }
+    after
+}
+
+fn change(object: &mut Object, value: Value, steps: i32) {
+    match value {
+        Value::Size(size) => object.size = size,
+        Value::Color(color) => object.color = color,
+        Value::Material(material) => object.material = material,
+        Value::Shape(shape) => object.shape = shape,
+        Value::Position(way) => {
+            object.cell.0 += steps * way.right;
+            object.cell.1 += steps * way.away;
+        }
+    }
 }
 
 /// Draws changes of the objects, in the order of objects and functions, with the objects after them. What is drawn is
@@ -214,16 +236,7 @@ fn apply(call: &Call, steps: i32, objects: &[Object], rules: &Rules) -> Option<O
     if call.value.before(&object) == Some(call.value) {
         return None;
     }
-    match call.value {
-        Value::Size(size) => object.size = size,
-        Value::Color(color) => object.color = color,
-        Value::Material(material) => object.material = material,
-        Value::Shape(shape) => object.shape = shape,
-        Value::Position(way) => {
-            object.cell.0 += steps * way.right;
-            object.cell.1 += steps * way.away;
-        }
-    }
+    change(&mut object, call.value, steps);
     let on_ground = object.cell.0.abs() <= rules.reach && object.cell.1.abs() <= rules.reach;
     let collides = |(index, other): (usize, &Object)| {
         index != call.object && (other.cell == object.cell || other.looks() == object.looks())

@@ -2,8 +2,8 @@
 
 use super::super::Difficulty;
 use super::super::expert::Wording;
-use super::change::{Call, Value};
-use super::scene::Object;
+use super::change::{self, Call, Value};
+use super::scene::{Object, Rules};
 
 /// `Initial objects: (0, 'cube', 'small', 'red', 'rubber'), (1, ...)`.
 pub(super) fn problem(objects: &[Object]) -> String {
@@ -14,6 +14,21 @@ pub(super) fn problem(objects: &[Object]) -> String {
     };
     let tuples: Vec<String> = objects.iter().enumerate().map(tuple).collect();
     format!("Initial objects: {}.", tuples.join(", "))
+}
+
+/// What stands in each place as the central camera sees it, far ones first: `- small red metal cube - -`.
+pub(super) fn row_by_row(objects: &[Object], reach: i32, difficulty: Difficulty) -> String {
+    let rows = (-reach..=reach).rev();
+    let places = rows.flat_map(|away| (-reach..=reach).map(move |right| (right, away)));
+    let words = places.map(|place| {
+        let found = objects.iter().find(|object| object.cell == place);
+        let words = match difficulty {
+            Difficulty::Easy => Object::short_words,
+            Difficulty::Full => Object::words,
+        };
+        found.map_or_else(|| "-".to_owned(), words)
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The reasoning that ends in these calls.
@@ -45,18 +60,18 @@ pub(super) fn reasoning(
     }
 }
 
-/// `0 same, 1 blue to green, 2 same`.
+/// Both pictures place by place, then what changed: `- small red - ... to - large red - ...: 1 small to large`.
+///
+/// A word pair a place, so that it can be seen and compared one place at a time.
 fn short(objects: &[Object], calls: &[Call]) -> String {
-    let told = |id: usize| {
-        let changes: Vec<String> = of(calls, id).map(|call| brief(objects, call)).collect();
-        let changes = if changes.is_empty() {
-            "same".into()
-        } else {
-            changes.join(" and ")
-        };
-        format!("{id} {changes}")
-    };
-    (0..objects.len()).map(told).collect::<Vec<_>>().join(", ")
+    let reach = Rules::of(Difficulty::Easy).reach;
+    let [before, after] = [objects.to_vec(), change::after(objects, calls)]
+        .map(|objects| row_by_row(&objects, reach, Difficulty::Easy));
+    let changes: Vec<String> = calls
+        .iter()
+        .map(|call| format!("{} {}", call.object, brief(objects, call)))
+        .collect();
+    format!("{before} to {after}: {}", changes.join(", "))
 }
 
 /// One sentence for each object.
@@ -153,7 +168,7 @@ mod tests {
         let said = |difficulty, wording| reasoning(&objects(), &calls(), difficulty, wording);
         assert_eq!(
             said(Difficulty::Easy, Wording::Row),
-            "0 same, 1 blue to green and moved front_left"
+            "- - - - small red - - - - to - - - - small red - small green - -: 1 blue to green, 1 moved front_left"
         );
         assert_eq!(
             said(Difficulty::Full, Wording::Row),

@@ -18,8 +18,33 @@ use super::{Difficulty, Drawn, Split};
 use change::Call;
 use scene::{Object, Rules};
 
-/// Where the left and the right camera stand, in radians around the scene.
-const SIDE_VIEW: f32 = 0.87;
+/// How the cameras stand.
+struct Cameras {
+    /// Of the left and the right one, in radians around the scene.
+    side: f32,
+    /// Angle by which all look down.
+    pitch: f32,
+    /// From the scene's origin to the edge of the picture, in cells.
+    half: f32,
+}
+
+impl Cameras {
+    /// Easy: nearly from above and at right angles, so that every place of the grid fills a square of the picture.
+    const fn of(difficulty: Difficulty, reach: i32) -> Self {
+        match difficulty {
+            Difficulty::Easy => Self {
+                side: std::f32::consts::FRAC_PI_2,
+                pitch: 1.2,
+                half: reach as f32 + 0.5,
+            },
+            Difficulty::Full => Self {
+                side: 0.87,
+                pitch: 0.92,
+                half: reach as f32 * std::f32::consts::SQRT_2 + 0.52,
+            },
+        }
+    }
+}
 
 /// The objects before and after, and what was done to them.
 struct Transformation {
@@ -77,6 +102,18 @@ impl Drawn for Transformation {
         describe::reasoning(&self.before, &self.calls, self.difficulty, Wording::Row)
     }
 
+    fn naming(&self) -> (String, String) {
+        let reach = Rules::of(self.difficulty).reach;
+        let task = format!(
+            "Name the objects of the last picture row by row. {}",
+            self.problem()
+        );
+        (
+            task,
+            describe::row_by_row(&self.after, reach, self.difficulty),
+        )
+    }
+
     fn level(&self) -> usize {
         self.calls.len()
     }
@@ -96,15 +133,15 @@ impl Drawn for Transformation {
     }
 
     fn pictures(&self, size: u32) -> Vec<(&'static str, Pixmap)> {
-        let reach = Rules::of(self.difficulty).reach;
+        let draw = |objects: &[Object], view| render(objects, view, self.difficulty, size);
         let last = match self.view {
             View::Centre => "-fin.C",
             View::Left => "-fin.L",
             View::Right => "-fin.R",
         };
         vec![
-            ("-init.C", render(&self.before, View::Centre, reach, size)),
-            (last, render(&self.after, self.view, reach, size)),
+            ("-init.C", draw(&self.before, View::Centre)),
+            (last, draw(&self.after, self.view)),
         ]
     }
 
@@ -123,18 +160,20 @@ impl Drawn for Transformation {
 }
 
 /// The objects on their mat.
-fn render(objects: &[Object], view: View, reach: i32, size: u32) -> Pixmap {
-    let (side, reach) = (size as f32, reach as f32);
+fn render(objects: &[Object], view: View, difficulty: Difficulty, size: u32) -> Pixmap {
+    let (side, reach) = (size as f32, Rules::of(difficulty).reach);
+    let cameras = Cameras::of(difficulty, reach);
     let camera = Camera {
         yaw: match view {
             View::Centre => 0.0,
-            View::Left => SIDE_VIEW,
-            View::Right => -SIDE_VIEW,
+            View::Left => cameras.side,
+            View::Right => -cameras.side,
         },
-        pitch: 0.92,
-        scale: side / (2.0 * (reach * std::f32::consts::SQRT_2 + 0.52)),
+        pitch: cameras.pitch,
+        scale: side / (2.0 * cameras.half),
         origin: (0.5 * side, 0.54 * side),
     };
+    let reach = reach as f32;
     let mut canvas = canvas(size, size, [176, 182, 190]);
     draw_ground(&mut canvas, &camera, reach + 0.5);
     let solid = |object: &Object| {
@@ -204,19 +243,19 @@ mod tests {
             for seed in 0..12 {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed);
                 let objects = scene::draw(&mut rng, &rules, difficulty);
-                let whole = render(&objects, view, rules.reach, 224);
+                let whole = render(&objects, view, difficulty, 224);
                 for index in 0..objects.len() {
                     let mut rest = objects.clone();
                     let object = rest.remove(index);
-                    let without = render(&rest, view, rules.reach, 224);
+                    let without = render(&rest, view, difficulty, 224);
                     let seen = whole
                         .pixels()
                         .iter()
                         .zip(without.pixels())
                         .filter(|(a, b)| a != b)
                         .count();
-                    let alone = render(&[object], view, rules.reach, 224);
-                    let empty = render(&[], view, rules.reach, 224);
+                    let alone = render(&[object], view, difficulty, 224);
+                    let empty = render(&[], view, difficulty, 224);
                     let size = alone
                         .pixels()
                         .iter()
@@ -238,8 +277,13 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         let object = scene::draw(&mut rng, &rules, Difficulty::Full)[0];
         let middle = |cell| {
-            let picture = render(&[Object { cell, ..object }], View::Centre, rules.reach, 224);
-            let empty = render(&[], View::Centre, rules.reach, 224);
+            let picture = render(
+                &[Object { cell, ..object }],
+                View::Centre,
+                Difficulty::Full,
+                224,
+            );
+            let empty = render(&[], View::Centre, Difficulty::Full, 224);
             let differs = |index: &usize| picture.pixels()[*index] != empty.pixels()[*index];
             let places: Vec<usize> = (0..224 * 224).filter(differs).collect();
             let mean = |part: fn(usize) -> usize| {

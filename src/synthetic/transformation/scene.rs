@@ -6,6 +6,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use super::super::Difficulty;
 use super::super::attributes::{Color, Material, Shape, Size};
 use super::super::fingerprint::thousandths;
+use super::change::Function;
 
 /// Right, away from the central camera; whole numbers from `-reach` to `reach`.
 pub(super) type Cell = (i32, i32);
@@ -23,8 +24,12 @@ pub(super) struct Rules {
     pub sizes: &'static [Size],
     pub colors: &'static [Color],
     pub materials: &'static [Material],
+    /// What may change.
+    pub functions: &'static [Function],
     /// Whether objects also move diagonally.
     pub diagonal: bool,
+    /// How far objects stand from the middle of their cells at most.
+    pub aside: f32,
 }
 
 impl Rules {
@@ -39,7 +44,9 @@ impl Rules {
                 sizes: &[Size::Small, Size::Large],
                 colors: &[Color::Red, Color::Blue, Color::Green, Color::Yellow],
                 materials: &[Material::Rubber, Material::Metal],
+                functions: &[Function::Size, Function::Color, Function::Position],
                 diagonal: false,
+                aside: 0.0,
             },
             Difficulty::Full => Self {
                 objects: (4, 6),
@@ -58,7 +65,9 @@ impl Rules {
                     Color::Purple,
                 ],
                 materials: &[Material::Glass, Material::Metal, Material::Rubber],
+                functions: &Function::ALL,
                 diagonal: true,
+                aside: 0.1,
             },
         }
     }
@@ -92,6 +101,11 @@ impl Object {
         )
     }
 
+    /// `small red`: what changes at easy difficulty.
+    pub(super) fn short_words(&self) -> String {
+        format!("{} {}", self.size.name(), self.color.name())
+    }
+
     /// Half its width in cells.
     pub(super) const fn radius(&self) -> f32 {
         match self.size {
@@ -123,7 +137,7 @@ impl Object {
     }
 }
 
-/// Draws objects in different places, no two of them alike; at easy difficulty no two share form and colour.
+/// Draws objects in different places, no two of them alike; at easy difficulty no two share size and colour.
 pub(super) fn draw(rng: &mut impl Rng, rules: &Rules, difficulty: Difficulty) -> Vec<Object> {
     let count = rng.random_range(rules.objects.0..=rules.objects.1);
     let range = -rules.reach..=rules.reach;
@@ -140,10 +154,13 @@ pub(super) fn draw(rng: &mut impl Rng, rules: &Rules, difficulty: Difficulty) ->
             color: pick(rng, rules.colors),
             material: pick(rng, rules.materials),
             cell: cells[objects.len()],
-            aside: (rng.random_range(-0.1..=0.1), rng.random_range(-0.1..=0.1)),
+            aside: (
+                rng.random_range(-rules.aside..=rules.aside),
+                rng.random_range(-rules.aside..=rules.aside),
+            ),
         };
         let alike = |other: &Object| match difficulty {
-            Difficulty::Easy => (other.shape, other.color) == (object.shape, object.color),
+            Difficulty::Easy => (other.size, other.color) == (object.size, object.color),
             Difficulty::Full => other.looks() == object.looks(),
         };
         if !objects.iter().any(alike) {

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::tokenizer::TokenizerIds;
 use crate::model::weights::Weights;
 
-/// Sizes of the demo's model: about half a million parameters.
+/// Sizes of a small model.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
     /// Width of the language model.

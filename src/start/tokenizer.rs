@@ -32,9 +32,6 @@ const SPECIAL_TOKENS: [&str; 14] = [
     "<|video_pad|>",
 ];
 
-/// The system turn that is put first where a conversation has none.
-const SYSTEM_TURN: &str = "You count objects.";
-
 /// Single bytes, which every text can be written in.
 const BYTES: usize = 256;
 
@@ -91,7 +88,7 @@ pub enum TokenizerError {
 /// `tokenizer.json`, `tokenizer_config.json`, `vocab.json`, `merges.txt`, `chat_template.json`,
 /// `preprocessor_config.json` and `generation_config.json`.
 ///
-/// The result has at most `vocabulary` ids, fewer if every word of the texts is one token before that; it
+/// `system_turn` comes first where a conversation has no system turn. The result has at most `vocabulary` ids, fewer if every word of the texts is one token before that; it
 /// depends on nothing but the arguments.
 ///
 /// # Errors
@@ -100,6 +97,7 @@ pub fn write_tokenizer(
     dir: &Path,
     vocabulary: usize,
     texts: &[String],
+    system_turn: &str,
 ) -> Result<TokenizerIds, TokenizerError> {
     let least = BYTES + SPECIAL_TOKENS.len();
     if vocabulary < least {
@@ -108,7 +106,7 @@ pub fn write_tokenizer(
             least,
         });
     }
-    let (vocab, merges) = train(vocabulary - SPECIAL_TOKENS.len(), texts)?;
+    let (vocab, merges) = train(vocabulary - SPECIAL_TOKENS.len(), texts, system_turn)?;
     let first_special = vocab.len();
     fs::create_dir_all(dir).map_err(|source| TokenizerError::Write {
         path: dir.into(),
@@ -118,11 +116,14 @@ pub fn write_tokenizer(
     write(dir, "merges.txt", format!("#version: 0.2\n{lines}"))?;
     for (name, content) in [
         ("tokenizer.json", tokenizer_json(&vocab, &merges)),
-        ("tokenizer_config.json", tokenizer_config(first_special)),
+        (
+            "tokenizer_config.json",
+            tokenizer_config(first_special, system_turn),
+        ),
         ("vocab.json", Value::Object(vocab)),
         (
             "chat_template.json",
-            json!({ "chat_template": chat_template() }),
+            json!({ "chat_template": chat_template(system_turn) }),
         ),
         ("preprocessor_config.json", preprocessor_config()),
         ("generation_config.json", generation_config(first_special)),
@@ -158,6 +159,7 @@ fn special_id(first_special: usize, token: &str) -> u32 {
 fn train(
     size: usize,
     texts: &[String],
+    system_turn: &str,
 ) -> Result<(Map<String, Value>, Vec<String>), TokenizerError> {
     let library = |error: &dyn std::fmt::Display| TokenizerError::Library(error.to_string());
     let empty = tokenizer_json(&Map::new(), &[]).to_string();
@@ -170,7 +172,7 @@ fn train(
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
     let chat = [
-        format!("system\n{SYSTEM_TURN}"),
+        format!("system\n{system_turn}"),
         "user\n".into(),
         "assistant\n".into(),
     ];
@@ -230,7 +232,7 @@ fn tokenizer_json(vocab: &Map<String, Value>, merges: &[String]) -> Value {
     })
 }
 
-fn tokenizer_config(first_special: usize) -> Value {
+fn tokenizer_config(first_special: usize, system_turn: &str) -> Value {
     let content = |token: &str| {
         json!({"content": token, "lstrip": false, "normalized": false, "rstrip": false, "single_word": false,
                "special": true})
@@ -245,7 +247,7 @@ fn tokenizer_config(first_special: usize) -> Value {
         "added_tokens_decoder": added,
         "additional_special_tokens": SPECIAL_TOKENS[1..],
         "bos_token": null,
-        "chat_template": chat_template(),
+        "chat_template": chat_template(system_turn),
         "clean_up_tokenization_spaces": false,
         "eos_token": "<|im_end|>",
         "padding_side": "left",
@@ -259,10 +261,11 @@ fn tokenizer_config(first_special: usize) -> Value {
 }
 
 /// Qwen2-VL's turns: a system turn of our own unless there is one, and each picture's place between its marks.
-fn chat_template() -> String {
+fn chat_template(system_turn: &str) -> String {
+    let system = format!("{{{{ {} }}}}", Value::from(system_turn));
     [
         "{% if messages[0]['role'] != 'system' %}<|im_start|>system\n",
-        SYSTEM_TURN,
+        &system,
         "<|im_end|>\n{% endif %}{% for message in messages %}<|im_start|>{{ message['role'] }}\n",
         "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}",
         "{% if part['type'] == 'image' or 'image' in part or 'image_url' in part %}",
@@ -323,7 +326,13 @@ mod tests {
 
     fn written(vocabulary: usize) -> (tempfile::TempDir, TokenizerIds, Tokenizer) {
         let folder = tempfile::tempdir().unwrap();
-        let ids = write_tokenizer(folder.path(), vocabulary, &texts()).unwrap();
+        let ids = write_tokenizer(
+            folder.path(),
+            vocabulary,
+            &texts(),
+            "You {% count %} \"objects\".",
+        )
+        .unwrap();
         let tokenizer = Tokenizer::from_file(folder.path().join("tokenizer.json")).unwrap();
         (folder, ids, tokenizer)
     }
@@ -476,7 +485,7 @@ mod tests {
 
     #[test]
     fn too_small_a_vocabulary_is_refused() {
-        let text = write_tokenizer(Path::new("unused"), 269, &[])
+        let text = write_tokenizer(Path::new("unused"), 269, &[], "")
             .unwrap_err()
             .to_string();
         assert!(

@@ -1,0 +1,45 @@
+//! `init`: a small checkpoint with random weights, to be taught from nothing.
+
+use anyhow::{Context, Result};
+
+use crate::cli::InitArguments;
+use crate::record::Task;
+use crate::start::{Sizes, Start};
+
+/// Numbers per query head; Qwen2-VL's rotary sections divide it.
+const HEAD: usize = 24;
+
+/// `vision-ekipl init`.
+pub(super) fn run(arguments: &InitArguments) -> Result<()> {
+    let heads = arguments.hidden / HEAD;
+    let template = arguments.prompt_template.as_ref().map(|path| {
+        std::fs::read_to_string(path).with_context(|| {
+            format!(
+                "{}: cannot be read\nhint: check --prompt_template",
+                path.display()
+            )
+        })
+    });
+    let prompt_template = template.transpose()?;
+    let start = Start {
+        rows: arguments.rows.clone(),
+        task: arguments.task.as_deref().and_then(Task::from_name),
+        prompt_template,
+        system_turn: arguments.system.clone(),
+        vocabulary: arguments.vocabulary,
+        sizes: Sizes {
+            hidden: arguments.hidden,
+            intermediate: arguments.hidden * 8 / 3,
+            layers: arguments.layers,
+            heads,
+            key_value_heads: heads / 2,
+            vision_width: arguments.vision_width,
+            vision_depth: arguments.vision_depth,
+            vision_heads: arguments.vision_width / 16,
+        },
+        seed: arguments.seed,
+    };
+    start.write(&arguments.out)?;
+    println!("{}", arguments.out.display());
+    Ok(())
+}
