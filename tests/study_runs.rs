@@ -326,6 +326,9 @@ fn the_shipped_study_plans_every_method_for_every_family_and_seed() {
     assert!(all.contains(&format!("# {runs} runs")), "{all}");
     let core = plan(&["--dry-run", "--preset", "core"]);
     assert!(core.contains("# 63 runs"), "{core}");
+    let real = configs.join("base/qwen2-vl-2b.yaml").display().to_string();
+    let real = plan(&["--dry-run", "--base", &real]);
+    assert!(real.contains(&format!("# {runs} runs")), "{real}");
     let smoke = plan(&["--dry-run", "--preset", "smoke"]);
     assert!(smoke.contains("# 3 runs"), "{smoke}");
 }

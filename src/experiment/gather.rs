@@ -20,7 +20,7 @@ use crate::study::result::{
 
 /// What ran the study.
 #[derive(Debug, Clone)]
-pub struct Site {
+pub struct Origin {
     /// Commit of the program.
     pub commit: String,
     /// Cores, memory, system, in words.
@@ -61,7 +61,7 @@ struct History {
 /// # Errors
 /// A file of the run cannot be read or lacks what it must have.
 pub fn result(
-    (base, site): (&Base, &Site),
+    (base, origin): (&Base, &Origin),
     run: &PlannedRun,
     (tasks, done): (&[Task], &[&Done]),
 ) -> Result<RunResult, StudyError> {
@@ -84,8 +84,8 @@ pub fn result(
         method: run.method.clone(),
         family: run.family,
         seed: run.seed,
-        commit: site.commit.clone(),
-        machine: site.machine.clone(),
+        commit: origin.commit.clone(),
+        machine: origin.machine.clone(),
         device: greedy.device.clone(),
         model: ModelDescription {
             parameters: greedy.parameters,

@@ -8,3 +8,4 @@ pub mod plan;
 pub mod runner;
 pub mod session;
 pub mod settings;
+mod site;

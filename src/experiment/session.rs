@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 
-use super::gather::{self, Site};
+use super::gather::{self, Origin};
 use super::machine;
 use super::plan::{Plan, PlannedRun};
 use super::runner::{Done, Outcome, Runner};
@@ -67,7 +67,7 @@ impl<'a> Session<'a> {
             jobs,
             threads: (cores / jobs).max(1),
         };
-        let site = Site {
+        let origin = Origin {
             commit: machine::commit(),
             machine: machine::describe(),
         };
@@ -76,7 +76,7 @@ impl<'a> Session<'a> {
             self.open.len(),
             self.plan.runs.len(),
             runner.threads,
-            site.machine
+            origin.machine
         );
         let (base, plan) = (self.base, self.plan);
         let tasks = self.open.iter().flat_map(|run| run.tasks.clone());
@@ -94,7 +94,7 @@ impl<'a> Session<'a> {
             for run in std::mem::take(&mut waiting) {
                 match done_of(run, outcomes) {
                     Some(done) => {
-                        let result = gather::result((base, &site), run, (&plan.tasks, &done))?;
+                        let result = gather::result((base, &origin), run, (&plan.tasks, &done))?;
                         result_file::write(&result, &run.result)?;
                         log::info!("{}", summary(&result));
                     }

@@ -92,6 +92,9 @@ pub struct Base {
     pub process_gib: f64,
     /// How pass@k is measured.
     pub pass_at_k: PassSettings,
+    /// Configuration keys that a method needs at this scale, over its own: one entry per stage.
+    #[serde(default)]
+    pub methods: BTreeMap<String, Vec<Map<String, Value>>>,
     /// The families, with what is specific to them.
     pub families: BTreeMap<Family, FamilySettings>,
     /// Named parts of the study.
