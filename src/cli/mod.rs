@@ -398,7 +398,7 @@ mod tests {
             "data structure --split train --count 5 --out d --expert a=0.5:terse --expert b=0.4",
             "data transformation --split test-ood-left --count 5 --out d --expert paper --size 112",
             "data structure --split train --count 5 --out d --naming 0.5 --reasoning 0.1",
-            "init --rows a.json --rows b.json --out d --task_name clevr-math --seed 3 --hidden 128",
+            "init --rows a.json --rows b.json --out d --task_name clevr-math --seed 3 --hidden 144",
             "study a.yaml b.yaml --seeds 3 --preset smoke --only a --family counting --jobs 2 --device cpu",
             "study a.yaml --base base.yaml --output o --results r --report p --report-only",
             "doctor --json --device vulkan",

@@ -365,7 +365,13 @@ mod tests {
                 counts[1..=rules.calls].iter().all(|count| *count > 70),
                 "{counts:?}"
             );
-            assert!(functions.iter().all(|count| *count > 30), "{functions:?}");
+            for function in Function::ALL {
+                let (count, drawn) = (
+                    functions[function as usize],
+                    rules.functions.contains(&function),
+                );
+                assert!(if drawn { count > 30 } else { count == 0 }, "{functions:?}");
+            }
         }
     }
 
