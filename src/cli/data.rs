@@ -52,7 +52,7 @@ pub struct DataArguments {
     /// Pixels per side of a picture [default: 84; structure and transformation in full: 224].
     #[arg(long, value_name = "PIXELS")]
     pub size: Option<u32>,
-    /// How rich scenes and questions are; easy is for a model of a million parameters.
+    /// How rich scenes and questions are; easy is for a model of a million parameters (its diagrams are not to scale).
     #[arg(long, default_value = "easy", value_parser = ["easy", "full"])]
     pub difficulty: String,
     /// Record the answers of an expert that is right in this share of them, in the style terse, verbose or row (as the

@@ -47,6 +47,9 @@ pub struct InitArguments {
     /// Blocks of the vision tower.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub vision_depth: usize,
+    /// Cosines each way in the vision tower's random filters: few for coloured areas, more for thin lines and digits.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=14))]
+    pub filter_waves: usize,
 }
 
 fn multiple_of_48(text: &str) -> Result<usize, String> {

@@ -35,6 +35,7 @@ pub(super) fn run(arguments: &InitArguments) -> Result<()> {
             key_value_heads: heads / 2,
             vision_width: arguments.vision_width,
             vision_depth: arguments.vision_depth,
+            filter_waves: arguments.filter_waves,
             vision_heads: arguments.vision_width / 16,
         },
         seed: arguments.seed,

@@ -32,6 +32,7 @@ const SIZES: Sizes = Sizes {
     key_value_heads: 2,
     vision_width: 64,
     vision_depth: 2,
+    filter_waves: 3,
     vision_heads: 4,
 };
 const VOCABULARY: usize = 512;

@@ -32,6 +32,8 @@ pub struct Sizes {
     pub vision_depth: usize,
     /// Heads of the vision tower.
     pub vision_heads: usize,
+    /// Cosines each way of which a filter of the vision tower is a random sum, 1 to 14.
+    pub filter_waves: usize,
 }
 
 /// Writes `config.json` and `model.safetensors` beside the tokenizer's files.
@@ -124,11 +126,10 @@ impl Draw {
         }
     }
 
-    /// [V, 3, 2, 14, 14] filters that vary slowly over the patch, as pictures do: random sums of the first three cosines
-    /// each way, alike in both frames. Filters of white noise would have to learn that first.
-    fn patch_filters(&mut self, name: &str, count: usize) {
+    /// [V, 3, 2, 14, 14] filters that vary slowly over the patch, as pictures do: random sums of the first cosines each way,
+    /// alike in both frames. Filters of white noise would have to learn that first; too few cosines do not show thin lines.
+    fn patch_filters(&mut self, name: &str, count: usize, waves: usize) {
         const SIDE: usize = 14;
-        const WAVES: usize = 3;
         let deviation = 1.0 / ((3 * 2 * SIDE * SIDE) as f32).sqrt();
         let wave = |frequency: usize, place: usize| {
             (std::f32::consts::PI * frequency as f32 * (place as f32 + 0.5) / SIDE as f32).cos()
@@ -140,14 +141,14 @@ impl Draw {
         };
         let mut values = Vec::with_capacity(count * 3 * 2 * SIDE * SIDE);
         for _ in 0..count * 3 {
-            let sums: Vec<f32> = (0..WAVES * WAVES)
-                .map(|_| deviation / WAVES as f32 * standard_normal(&mut self.generator))
+            let sums: Vec<f32> = (0..waves * waves)
+                .map(|_| deviation / waves as f32 * standard_normal(&mut self.generator))
                 .collect();
             let pixel = |place: usize| {
                 let (y, x) = (place / SIDE, place % SIDE);
                 let terms = sums.iter().enumerate();
                 terms
-                    .map(|(term, sum)| sum * wave(term / WAVES, y) * wave(term % WAVES, x))
+                    .map(|(term, sum)| sum * wave(term / waves, y) * wave(term % waves, x))
                     .sum::<f32>()
             };
             let frame: Vec<f32> = (0..SIDE * SIDE).map(pixel).collect();
@@ -198,7 +199,7 @@ fn random_weights(vocabulary: usize, sizes: &Sizes, seed: u64) -> Weights {
         draw.constant(&name("post_attention_layernorm.weight"), width, 1.0);
     }
     draw.constant("model.norm.weight", width, 1.0);
-    draw.patch_filters("visual.patch_embed.proj.weight", vision);
+    draw.patch_filters("visual.patch_embed.proj.weight", vision, sizes.filter_waves);
     for block in 0..sizes.vision_depth {
         let name = |part: &str| format!("visual.blocks.{block}.{part}");
         draw.layer_norm(&name("norm1"), vision);

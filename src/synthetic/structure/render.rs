@@ -102,7 +102,7 @@ fn draw_line(canvas: &mut Pixmap, sheet: &Sheet, mark: &Mark, places: &[Place]) 
 
 impl Sheet {
     fn new(marks: &[Mark], pose: Pose, style: &'static Style, side: f32) -> Self {
-        let height = (0.15 * side).min(8.0 + 0.055 * side);
+        let height = (0.17 * side).min(12.0 + 0.055 * side);
         let places: Vec<Place> = marks
             .iter()
             .flat_map(outline)
