@@ -14,6 +14,9 @@ use crate::study::result::{Family, Method};
 /// Stands for the newest checkpoint of the folder that follows, until `}`.
 pub const LAST_CHECKPOINT: &str = "{last:";
 
+/// The test of a finished run: greedy, on every row, whatever the evaluations during training take.
+const ALL_ROWS: [(&str, &str); 2] = [("eval_temperature", "0"), ("max_eval_samples", "null")];
+
 /// Where a study keeps its things, and what all commands share.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -209,7 +212,10 @@ impl Plan {
         let evaluations = self.evaluate(site, method, (&model, &folder), &mut tasks);
         let key = &method.method.key;
         let file = format!("{key}-{}-seed-{}.json", site.family_name.name(), site.seed);
-        let tested = format!("{:?}{:?}", site.family.tests, site.base.pass_at_k);
+        let tested = format!(
+            "{:?}{:?}{ALL_ROWS:?}",
+            site.family.tests, site.base.pass_at_k
+        );
         let tested = format!("{tested}{}", method.pass_at_k);
         self.runs.push(PlannedRun {
             method: method.method.clone(),
@@ -218,7 +224,7 @@ impl Plan {
             result: site.places.results.join(file),
             digest: digest_of(&[&digest, &tested, &site.train.text]),
             start: match stages.len() {
-                0 | 1 => format!("the family's model: {}", site.base.model),
+                0 | 1 => "the family's model".to_owned(),
                 count => format!("the family's model after {} stage before", count - 1),
             },
             tasks,
@@ -244,7 +250,9 @@ impl Plan {
             ("eval_temperature", pass.temperature.to_string()),
             ("top_p", pass.top_p.to_string()),
         ];
-        let greedy = vec![("eval_temperature", "0".to_owned())];
+        let greedy = ALL_ROWS
+            .map(|(key, value)| (key, value.to_owned()))
+            .to_vec();
         let kinds = [("evaluation", greedy), ("pass-at-k", many)];
         let count = 1 + usize::from(method.pass_at_k);
         let mut files = Vec::new();

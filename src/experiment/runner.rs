@@ -242,11 +242,23 @@ enum Started {
     Impossible(String),
 }
 
-/// What an earlier study left: a marker of the very same command means that it is done.
+/// What an earlier study left: a marker of the very same command, on whatever device, means that it is done.
 fn earlier(task: &Task) -> Outcome {
     let text = fs::read_to_string(&task.marker).ok();
     let done = text.and_then(|text| serde_json::from_str::<Done>(&text).ok());
-    done.map_or(Outcome::NotRun, Outcome::Done)
+    let wanted = with_checkpoints(&task.words);
+    let is_same =
+        |done: &Done| wanted.as_deref().map(without_device) == Ok(without_device(&done.words));
+    done.filter(is_same).map_or(Outcome::NotRun, Outcome::Done)
+}
+
+fn without_device(words: &[String]) -> Vec<&str> {
+    let is_device = |index: usize| words.get(index).is_some_and(|word| word == "--device");
+    let others = words
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| !is_device(*index) && !index.checked_sub(1).is_some_and(is_device));
+    others.map(|(_, word)| word.as_str()).collect()
 }
 
 /// When the task was first started; kept beside the marker until it is done.
@@ -310,4 +322,39 @@ fn last_words(log: &Path, status: &str) -> String {
         None => lines.last().copied().unwrap_or("no output").to_owned(),
     };
     format!("{status}: {words} (log: {})", log.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_marker_of_the_same_command_means_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let task = |text: &str| Task {
+            label: String::new(),
+            words: words(text),
+            marker: folder.path().join("task.json"),
+            after: Vec::new(),
+        };
+        let done = Done {
+            words: words("eval a.yaml --top_p 1 --device cpu"),
+            started: String::new(),
+            seconds: 1.0,
+        };
+        assert_eq!(earlier(&task("eval a.yaml")), Outcome::NotRun);
+        write_json(&folder.path().join("task.json"), &done).unwrap();
+        assert_eq!(
+            earlier(&task("eval a.yaml --device vulkan --top_p 1")),
+            Outcome::Done(done)
+        );
+        for other in [
+            "eval a.yaml --top_p 0.9 --device cpu",
+            "eval a.yaml --top_p 1 --seed 2 --device cpu",
+            "eval {last:absent}",
+        ] {
+            assert_eq!(earlier(&task(other)), Outcome::NotRun, "{other}");
+        }
+    }
 }
