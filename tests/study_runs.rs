@@ -329,6 +329,10 @@ fn the_shipped_study_plans_every_method_for_every_family_and_seed() {
     let real = configs.join("base/qwen2-vl-2b.yaml").display().to_string();
     let real = plan(&["--dry-run", "--base", &real]);
     assert!(real.contains(&format!("# {runs} runs")), "{real}");
+    assert!(
+        core.contains(r#"'[{"name":"expert-a","path":"#),
+        "as a shell takes it"
+    );
     let smoke = plan(&["--dry-run", "--preset", "smoke"]);
     assert!(smoke.contains("# 3 runs"), "{smoke}");
 }

@@ -18,6 +18,7 @@ const SIZES: Sizes = Sizes {
     vision_width: 32,
     vision_depth: 1,
     vision_heads: 2,
+    filter_waves: 3,
 };
 const QUESTION: &str = "Which colour?";
 /// Single bytes, the special tokens and a few pairs of letters: a first token is right once in 280 draws.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::train::catch_interrupts;
 use crate::cli::StudyArguments;
-use crate::experiment::plan::{Places, Plan};
+use crate::experiment::plan::{LAST_CHECKPOINT, Places, Plan, command_line};
 use crate::experiment::session::Session;
 use crate::experiment::settings::{self, Base, MethodSettings, PartSettings};
 use crate::study::result::{Family, MissingKind, MissingRun};
@@ -123,7 +123,11 @@ fn methods(arguments: &StudyArguments, part: &PartSettings) -> Result<Vec<Method
 
 fn print_plan(plan: &Plan) {
     for task in &plan.tasks {
-        println!("# {}\nvision-ekipl {}", task.label, task.words.join(" "));
+        println!("# {}\n{}", task.label, command_line(&task.words));
     }
-    println!("# {} runs, {} commands", plan.runs.len(), plan.tasks.len());
+    println!(
+        "# {} runs, {} commands; {LAST_CHECKPOINT}FOLDER}} stands for the newest checkpoint of the folder",
+        plan.runs.len(),
+        plan.tasks.len()
+    );
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::plan::{PlannedRun, Task};
+use super::plan::{PlannedRun, Task, command_line};
 use super::runner::Done;
 use super::settings::{Base, StageCommand, TestSettings};
 use crate::config::{self, Purpose, Run};
@@ -108,20 +108,6 @@ pub fn result(
 fn is_preparation(task: &Task) -> bool {
     let name = task.marker.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| name.starts_with("prepare-"))
-}
-
-/// The line that a person types.
-fn command_line(words: &[String]) -> String {
-    let quoted = words.iter().map(|word| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._-/,=:+".contains(c);
-        if !word.is_empty() && word.chars().all(plain) {
-            word.clone()
-        } else {
-            format!("'{}'", word.replace('\'', r"'\''"))
-        }
-    });
-    let words: Vec<String> = quoted.collect();
-    format!("vision-ekipl {}", words.join(" "))
 }
 
 fn fault(path: &Path, message: String) -> StudyError {

@@ -76,6 +76,21 @@ pub struct Plan {
     known: BTreeMap<PathBuf, usize>,
 }
 
+/// The line that a person types.
+#[must_use]
+pub fn command_line(words: &[String]) -> String {
+    let quoted = words.iter().map(|word| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-/,=:+".contains(c);
+        if !word.is_empty() && word.chars().all(plain) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    });
+    let words: Vec<String> = quoted.collect();
+    format!("vision-ekipl {}", words.join(" "))
+}
+
 impl Plan {
     /// Plans every method on every family with every seed.
     ///
