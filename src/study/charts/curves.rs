@@ -216,7 +216,12 @@ fn short_number(value: f64) -> String {
 
 /// A share as percent.
 pub(super) fn percent() -> TickFormat {
-    TickFormat::Custom(Arc::new(|share| format!("{:.0} %", 100.0 * share)))
+    TickFormat::Custom(Arc::new(percent_text))
+}
+
+fn percent_text(share: f64) -> String {
+    let text = format!("{:.1}", 100.0 * share);
+    format!("{} %", text.trim_end_matches(".0"))
 }
 
 /// One line per method that has the quantity in the family.
@@ -271,5 +276,7 @@ mod tests {
     fn ticks_are_short() {
         let texts = [0.0, 25.0, 2500.0, 120_000.0].map(short_number);
         assert_eq!(texts, ["0", "25", "2.5k", "120k"]);
+        let percents = [0.0, 0.375, 0.4, 1.0].map(percent_text);
+        assert_eq!(percents, ["0 %", "37.5 %", "40 %", "100 %"]);
     }
 }
