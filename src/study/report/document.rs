@@ -14,6 +14,17 @@ pub struct Document<'a> {
     pub sections: Vec<Section<'a>>,
 }
 
+impl<'a> Document<'a> {
+    /// Its charts, in reading order.
+    pub fn charts(&self) -> impl Iterator<Item = &ChartBlock<'a>> {
+        let blocks = self.sections.iter().flat_map(|section| &section.blocks);
+        blocks.filter_map(|block| match block {
+            Block::Chart(chart) => Some(chart),
+            _ => None,
+        })
+    }
+}
+
 /// Blocks under a heading.
 #[derive(Debug, Clone)]
 pub struct Section<'a> {

@@ -1,4 +1,4 @@
-//! The report as GitHub-flavoured Markdown, with the charts as files beside it.
+//! The report as GitHub-flavoured Markdown, with the charts and their commands as files beside it.
 
 use super::CHARTS_FOLDER;
 use super::document::{Block, ChartBlock, Document, Emphasis, Row, Table};
@@ -74,21 +74,8 @@ fn render_chart(block: &ChartBlock) -> String {
         let title = escaped(&same.description.title);
         return format!("{picture} Made by the same commands as \u{201c}{title}\u{201d}.\n");
     }
-    let commands = &block.chart.commands;
-    let count = commands.len();
-    let inside = commands.iter().map(|line| backticks(line)).max();
-    let fence = "`".repeat(inside.unwrap_or(0).max(2) + 1);
-    let commands = commands.join("\n");
-    // GitHub shows `details` closed; the blank line makes it read the fence.
-    format!(
-        "{picture}\n\n<details><summary>The {count} commands behind this chart</summary>\n\n{fence}sh\n{commands}\n{fence}\n\n</details>\n"
-    )
-}
-
-/// The longest run of backticks in a line.
-fn backticks(line: &str) -> usize {
-    let runs = line.split(|character| character != '`');
-    runs.map(str::len).max().unwrap_or(0)
+    let count = block.chart.commands.len();
+    format!("{picture}\n\n[The {count} commands behind this chart]({CHARTS_FOLDER}/{name}.sh)\n")
 }
 
 /// Text without any of Markdown's marks; a line break would end a table's row.
@@ -129,6 +116,5 @@ mod tests {
             render_table(&table),
             "c\n\n| method | x |\n|---|--:|\n| **a\\|b** | 1 |\n\n- why\n"
         );
-        assert_eq!(backticks("a `` b `c`"), 2);
     }
 }

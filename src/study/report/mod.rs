@@ -33,10 +33,12 @@ pub struct ReportFiles {
     pub csv: PathBuf,
     /// `charts/*.svg`.
     pub charts: Vec<PathBuf>,
+    /// `charts/*.sh`: the commands behind a chart, where they are not those of an earlier one.
+    pub commands: Vec<PathBuf>,
 }
 
 /// Writes the report of these results into the folder `out`, which is made if it is absent. Charts of an earlier report that
-/// this one does not have are removed.
+/// this one does not have are removed, with their commands.
 ///
 /// # Errors
 /// A result contradicts itself, two results are of the same run, one method key has two descriptions, or a file cannot be
@@ -60,13 +62,23 @@ pub fn write_report(
         html: out.join("report.html"),
         csv: out.join("results.csv"),
         charts: Vec::new(),
+        commands: Vec::new(),
     };
     for chart in charts.all() {
         let path = folder.join(format!("{}.svg", chart.description.name));
         fs::write(&path, &chart.svg).map_err(io_error("write", &path))?;
         files.charts.push(path);
     }
-    remove_others(&folder, &files.charts)?;
+    for block in document
+        .charts()
+        .filter(|block| block.same_commands.is_none())
+    {
+        let path = folder.join(format!("{}.sh", block.chart.description.name));
+        let lines = block.chart.commands.join("\n");
+        fs::write(&path, lines + "\n").map_err(io_error("write", &path))?;
+        files.commands.push(path);
+    }
+    remove_others(&folder, &files)?;
     csv::write(results, &files.csv)?;
     fs::write(&files.markdown, markdown::render(&document))
         .map_err(io_error("write", &files.markdown))?;
@@ -74,11 +86,17 @@ pub fn write_report(
     Ok(files)
 }
 
-fn remove_others(folder: &Path, charts: &[PathBuf]) -> Result<(), StudyError> {
+fn remove_others(folder: &Path, files: &ReportFiles) -> Result<(), StudyError> {
     for entry in fs::read_dir(folder).map_err(io_error("read", folder))? {
         let path = entry.map_err(io_error("read", folder))?.path();
-        let old = path.extension().is_some_and(|extension| extension == "svg");
-        if old && !charts.contains(&path) {
+        let ends_in = |ending: &str| {
+            path.extension()
+                .is_some_and(|extension| extension == ending)
+        };
+        let (chart, commands) = (ends_in("svg"), ends_in("sh"));
+        let old = (chart && !files.charts.contains(&path))
+            || (commands && !files.commands.contains(&path));
+        if old {
             fs::remove_file(&path).map_err(io_error("remove", &path))?;
         }
     }
@@ -116,6 +134,13 @@ mod tests {
         for chart in &files.charts {
             assert!(read(chart).starts_with("<svg "), "{}", chart.display());
         }
+        for commands in &files.commands {
+            assert!(
+                read(commands).starts_with("vision-ekipl "),
+                "{}",
+                commands.display()
+            );
+        }
         (read(&files.markdown), read(&files.html))
     }
 
@@ -132,8 +157,12 @@ mod tests {
             "{plain}"
         );
         assert!(
-            plain.contains("vision-ekipl train ours.yaml --seed 3"),
+            html.contains("vision-ekipl train ours.yaml --seed 3"),
             "exact commands"
+        );
+        assert!(
+            plain.contains("(charts/reward-against-steps.sh)"),
+            "a link to the commands"
         );
         assert!(plain.contains("No planned run is missing."));
         for word in [
@@ -245,12 +274,14 @@ mod tests {
     #[test]
     fn old_charts_go_and_faulty_results_are_refused() {
         let folder = tempfile::tempdir().expect("a folder");
-        let old = folder.path().join("charts/old.svg");
+        let old = ["old.svg", "old.sh"].map(|name| folder.path().join("charts").join(name));
         fs::create_dir(folder.path().join("charts")).expect("a folder");
-        fs::write(&old, "").expect("written");
+        for path in &old {
+            fs::write(path, "").expect("written");
+        }
         let mut results = results();
         write_report(&results, &[], "base", folder.path()).expect("written");
-        assert!(!old.exists());
+        assert!(old.iter().all(|path| !path.exists()));
         results[0].final_evaluations[0].accuracy = f64::NAN;
         let error = write_report(&results, &[], "base", folder.path()).expect_err("refused");
         let error = error.to_string();
