@@ -50,7 +50,7 @@ pub struct Stage {
     /// Which command.
     pub command: StageCommand,
     /// Configuration keys over those of the family and of the base; `external: experts` stands for the family's
-    /// external models.
+    /// external models, `external: first-expert` for the first of them.
     #[serde(default)]
     pub keys: Map<String, Value>,
 }

@@ -119,7 +119,13 @@ impl<'a> Site<'a> {
             .get(method)
             .and_then(|stages| stages.get(index));
         keys.extend(own.cloned().unwrap_or_default());
-        if keys.get("external") == Some(&Value::from("experts")) {
+        let wanted = keys.get("external").and_then(Value::as_str);
+        let count = match wanted {
+            Some("experts") => Some(usize::MAX),
+            Some("first-expert") => Some(1),
+            _ => None,
+        };
+        if let Some(count) = count {
             if self.family.external.is_empty() {
                 let family = self.family_name.name();
                 return Err(StudyError::Settings {
@@ -129,7 +135,8 @@ impl<'a> Site<'a> {
                     ),
                 });
             }
-            let experts = self.family.external.iter().cloned().map(Value::Object);
+            let experts = self.family.external.iter().take(count).cloned();
+            let experts = experts.map(Value::Object);
             keys.insert("external".to_owned(), experts.collect());
         }
         let flags = keys
