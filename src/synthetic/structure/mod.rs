@@ -149,7 +149,7 @@ impl Structure {
     }
 }
 
-/// How a diagram lies: in easy problems of training nearly upright and never mirrored, so that a small model finds the numbers.
+/// How a diagram lies: in easy problems in domain nearly upright and never mirrored, so that a small model finds the numbers.
 fn pose(rng: &mut ChaCha8Rng, split: Split, difficulty: Difficulty) -> Pose {
     let (tilt, mirrored) = match (split, difficulty) {
         (Split::TestOod, Difficulty::Easy) => (0.2, 0.5),
