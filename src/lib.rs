@@ -17,59 +17,35 @@
 //! `G` action kept per prompt · `R` row of a loss or of an advantage.
 //!
 //! # Invariants (`tests/tidy` enforces them)
-//! - Host stages (`dataset` to `batch`) never name `burn`, `cubecl` or `wgpu`, and never import one another: they share
-//!   [`record`] and reach models through [`generator::Generate`] only.
+//! - Host stages (`data`, `actions` and `learner::batch`) never name `burn`, `cubecl` or `wgpu`, and never import one another: they share
+//!   [`record`] and reach models through [`actions::generator::Generate`] only.
 //! - Only `kernels` includes WGSL; every kernel has a CPU twin and appears in the parity tests.
 //! - Randomness enters as an explicit seed; no stage reads a clock.
-//! - Only `commands` and `metrics` print; everything else logs.
+//! - Only `commands` and `run::metrics` print; everything else logs.
 
-// The run: what it is told, how its stages are built, the loop.
+// What a person types.
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod setup;
-pub mod sft;
-pub mod train;
-pub mod trainer;
 
-// What travels, and how host code reaches a model that writes.
-pub mod generator;
+// What travels.
 pub mod record;
 
-// Rows -> prompts -> actions.
-pub mod dataset;
-pub mod prompt;
-pub mod rollout;
-pub mod rollout_file;
-pub mod teacher;
+// Files -> prompts -> groups with credit (host).
+pub mod actions;
+pub mod data;
 
-// Actions -> rewards -> groups -> token batches.
-pub mod advantage;
-pub mod batch;
-pub mod external_ratio;
-pub mod reward;
-pub mod selection;
-
-// Token batches -> weights, on the device.
+// Token batches -> weights (device).
 pub mod device;
 pub mod kernels;
 pub mod learner;
-pub mod likelihood;
 pub mod model;
-pub mod optimizer;
 
-// What a run writes and how it is judged.
-pub mod checkpoint;
-pub mod evaluation;
-pub mod metrics;
-pub mod run_folder;
-pub mod step_report;
+// One run, and many.
+pub mod run;
+pub mod study;
 
 // Data and a model from nothing, and what is shown with them.
 pub mod demo;
 pub mod start;
 pub mod synthetic;
-
-// Many runs: planned and made, then compared.
-pub mod experiment;
-pub mod study;

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use vision_ekipl::actions::teacher::endpoint::WithoutTraffic;
 use vision_ekipl::cli::Cli;
-use vision_ekipl::metrics::LogWriter;
-use vision_ekipl::teacher::endpoint::WithoutTraffic;
+use vision_ekipl::run::metrics::LogWriter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

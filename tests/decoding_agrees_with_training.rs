@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use support::{Golden, devices, golden_path};
-use vision_ekipl::generator::{Generate, Sampled, SamplingParameters};
+use vision_ekipl::actions::generator::{Generate, Sampled, SamplingParameters};
+use vision_ekipl::data::prompt::{PromptEncoder, PromptOptions};
 use vision_ekipl::kernels::PolicyLossOptions;
+use vision_ekipl::learner::optimizer::adamw::AdamWOptions;
 use vision_ekipl::learner::{Learner, LearnerOptions};
 use vision_ekipl::model::Qwen2Vl;
 use vision_ekipl::model::config::ModelConfig;
 use vision_ekipl::model::weights::Weights;
-use vision_ekipl::optimizer::adamw::AdamWOptions;
-use vision_ekipl::prompt::{PromptEncoder, PromptOptions};
 use vision_ekipl::record::{Component, FinishReason, Prompt, Source, TokenBatch, TokenRow};
 
 const FOLDER: &str = "qwen2vl-tiny";

@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use serde_json::Value;
 use support::{Golden, assert_close, devices, golden_path};
-use vision_ekipl::batch::{LossType, LossWeightOptions, loss_weights, masked_tokens};
-use vision_ekipl::external_ratio::{
+use vision_ekipl::actions::external_ratio::{
     ExternalRatio, ExternalRatioOptions, SupervisedShare, WeightLevel, stamp,
 };
 use vision_ekipl::kernels::PolicyLossOptions;
+use vision_ekipl::learner::batch::{LossType, LossWeightOptions, loss_weights, masked_tokens};
+use vision_ekipl::learner::optimizer::adamw::AdamWOptions;
 use vision_ekipl::learner::{Learner, LearnerOptions};
 use vision_ekipl::model::config::ModelConfig;
 use vision_ekipl::model::weights::{Weights, host_values};
-use vision_ekipl::optimizer::adamw::AdamWOptions;
 use vision_ekipl::record::{Component, Source, TokenBatch, TokenRow};
 
 const FOLDER: &str = "qwen2vl-tiny";

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use support::{assert_close, devices, golden_path};
-use vision_ekipl::advantage::{self, AdvantageInput, ScaleRewards};
+use vision_ekipl::actions::advantage::{self, AdvantageInput, ScaleRewards};
 use vision_ekipl::kernels::group_advantage;
 
 const SCALES: [ScaleRewards; 3] = [ScaleRewards::None, ScaleRewards::Group, ScaleRewards::Batch];

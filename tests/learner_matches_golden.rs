@@ -8,10 +8,10 @@ use burn::tensor::Device;
 use serde_json::Value;
 use support::{Golden, assert_close, devices, golden_path};
 use vision_ekipl::kernels::PolicyLossOptions;
+use vision_ekipl::learner::optimizer::adamw::AdamWOptions;
 use vision_ekipl::learner::{Learner, LearnerOptions, MicroBatchResult};
 use vision_ekipl::model::config::ModelConfig;
 use vision_ekipl::model::weights::{Weights, host_values};
-use vision_ekipl::optimizer::adamw::AdamWOptions;
 use vision_ekipl::record::{Component, Source, TokenBatch, TokenRow};
 
 const FOLDER: &str = "qwen2vl-tiny";

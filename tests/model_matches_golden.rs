@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 use support::{Golden, assert_close, devices, golden_path};
-use vision_ekipl::generator::{Generate, SamplingParameters};
+use vision_ekipl::actions::generator::{Generate, SamplingParameters};
 use vision_ekipl::model::Qwen2Vl;
 use vision_ekipl::model::config::ModelConfig;
 use vision_ekipl::model::weights::{Weights, host_values};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
-use vision_ekipl::prompt::{PromptEncoder, PromptOptions, verify_image};
+use vision_ekipl::data::prompt::{PromptEncoder, PromptOptions, verify_image};
 use vision_ekipl::record::{ContentPart, Example, ImageSource, Message, Prompt};
 
 /// Model folder, recording of its prompts, recording that holds their pixel values.

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use vision_ekipl::dataset::{Dataset, DatasetOptions, supervised_target};
+use vision_ekipl::actions::reward::{
+    Credit, accuracy_reward, format_reward, function_sequence_reward,
+};
+use vision_ekipl::data::dataset::{Dataset, DatasetOptions, supervised_target};
 use vision_ekipl::record::{ContentPart, Example, ImageSource, Task};
-use vision_ekipl::reward::{Credit, accuracy_reward, format_reward, function_sequence_reward};
 
 /// Writes the rows, and a picture for every name in them, where the published archives have them.
 fn load(name: &str, rows: &[Value], task: Task) -> Vec<Arc<Example>> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use support::run::{Workspace, json_lines, metric, metrics, shown};
 use support::{Golden, golden_path};
-use vision_ekipl::dataset::Cursor;
+use vision_ekipl::data::dataset::Cursor;
 
 /// Metrics that only a run has that samples, or the one that replays has not.
 fn numbers_of_learning(run: &Path) -> Vec<String> {

@@ -11,10 +11,10 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use support::run::{Workspace, names, shown};
 use support::{Golden, golden_path};
-use vision_ekipl::checkpoint::OPTIMIZER_FILE;
 use vision_ekipl::model::Qwen2Vl;
 use vision_ekipl::model::config::ModelConfig;
 use vision_ekipl::model::weights::{Weights, host_values};
+use vision_ekipl::run::checkpoint::OPTIMIZER_FILE;
 
 const FOLDERS: [&str; 3] = [
     "qwen2vl-tiny",

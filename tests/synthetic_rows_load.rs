@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use vision_ekipl::dataset::{Dataset, DatasetOptions, supervised_target};
-use vision_ekipl::record::{ContentPart, Example, ImageSource, Task};
-use vision_ekipl::reward::{
+use vision_ekipl::actions::reward::{
     Credit, ScoreCompat, accuracy_reward, eval_score, format_reward, function_sequence_reward,
 };
+use vision_ekipl::data::dataset::{Dataset, DatasetOptions, supervised_target};
+use vision_ekipl::record::{ContentPart, Example, ImageSource, Task};
 use vision_ekipl::synthetic::{
     Difficulty, Expert, Family, Renderer, Split, SyntheticOptions, SyntheticSummary, generate,
 };

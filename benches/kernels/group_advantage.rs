@@ -1,7 +1,7 @@
 //! Advantages of groups of equal size, from rewards on the host to advantages on the host.
 
 use burn::tensor::{Tensor, TensorData};
-use vision_ekipl::advantage::{AdvantageInput, ScaleRewards};
+use vision_ekipl::actions::advantage::{AdvantageInput, ScaleRewards};
 use vision_ekipl::kernels::group_advantage;
 
 use crate::case::{Bench, Case};

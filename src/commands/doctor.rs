@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::DoctorArguments;
 use crate::device::{self, DeviceChoice, OpenDevice};
 use crate::kernels::{SelfTest, self_test};
-use crate::metrics::table;
+use crate::run::metrics::table;
 
 /// `vision-ekipl doctor`.
 pub(super) fn run(arguments: &DoctorArguments) -> Result<()> {

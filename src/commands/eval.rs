@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use super::train::end_at_interrupts;
 use crate::cli::EvalArguments;
 use crate::config::{self, Purpose};
-use crate::evaluation::{self, EvaluationReport, EvaluationResult};
-use crate::metrics::{Progress, table};
 use crate::record::Task;
-use crate::setup;
+use crate::run::evaluation::{self, EvaluationReport, EvaluationResult};
+use crate::run::metrics::{Progress, table};
+use crate::run::setup;
 
 /// `vision-ekipl eval`.
 pub(super) fn run(arguments: &EvalArguments) -> Result<()> {

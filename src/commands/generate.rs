@@ -6,16 +6,16 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::rows::{self, Outcome, Row};
+use crate::actions::generator::{Generate, SamplingParameters};
 use crate::cli::GenerateArguments;
 use crate::config::DeviceChoice;
-use crate::generator::{Generate, SamplingParameters};
-use crate::metrics::Progress;
+use crate::data::prompt::{PromptEncoder, PromptOptions};
 use crate::model::Qwen2Vl;
 use crate::model::config::ModelConfig;
 use crate::model::weights::Weights;
-use crate::prompt::{PromptEncoder, PromptOptions};
 use crate::record::{ContentPart, ImageSource, Message, Prompt};
-use crate::setup;
+use crate::run::metrics::Progress;
+use crate::run::setup;
 
 /// Prompts decoded at a time.
 const ROWS_AT_ONCE: usize = 16;
@@ -79,7 +79,7 @@ impl Session {
 
     fn complete(&self, prompts: &[Arc<Prompt>]) -> Result<Vec<Outcome>> {
         let groups = self.model.generate(prompts, 1, &self.parameters)?;
-        let outcome = |(prompt, group): (&Arc<Prompt>, Vec<crate::generator::Sampled>)| {
+        let outcome = |(prompt, group): (&Arc<Prompt>, Vec<crate::actions::generator::Sampled>)| {
             let sampled = group
                 .into_iter()
                 .next()

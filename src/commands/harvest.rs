@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
 
+use crate::actions::teacher::endpoint::{Estimate, RecordFile};
 use crate::cli::HarvestArguments;
 use crate::config::{self, Endpoint, External, ExternalSource, Purpose, Run};
-use crate::dataset::Dataset;
-use crate::metrics::table;
+use crate::data::dataset::Dataset;
 use crate::record::Example;
-use crate::setup;
-use crate::teacher::endpoint::{Estimate, RecordFile};
-use crate::trainer::STOP;
+use crate::run::metrics::table;
+use crate::run::setup;
+use crate::run::trainer::STOP;
 use endpoint::Harvest;
 
 /// `vision-ekipl harvest`.

@@ -14,9 +14,9 @@ use anyhow::{Context, Result, bail};
 use super::train::end_at_interrupts;
 use crate::cli::RewardCheckArguments;
 use crate::config::{self, Purpose};
-use crate::dataset::Dataset;
+use crate::data::dataset::Dataset;
 use crate::record::Example;
-use crate::setup;
+use crate::run::setup;
 use completion_rows::CompletionRow;
 use report::{Checked, LeftOut, Report};
 

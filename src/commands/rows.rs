@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::metrics::JsonLines;
-use crate::prompt::PromptEncoder;
+use crate::data::prompt::PromptEncoder;
 use crate::record::{ContentPart, ImageSource, Message, Prompt};
+use crate::run::metrics::JsonLines;
 
 /// A row as it is written.
 #[derive(Debug, Deserialize)]

@@ -8,14 +8,14 @@ use anyhow::{Result, bail};
 use super::rows::{self, Outcome, Row};
 use crate::cli::ScoreArguments;
 use crate::config::DeviceChoice;
+use crate::data::prompt::{PromptEncoder, PromptOptions};
 use crate::kernels::PolicyLossOptions;
 use crate::learner::LearnerOptions;
-use crate::metrics::Progress;
+use crate::learner::optimizer::adamw::AdamWOptions;
 use crate::model::config::{ModelConfig, TextConfig};
-use crate::optimizer::adamw::AdamWOptions;
-use crate::prompt::{PromptEncoder, PromptOptions};
 use crate::record::{Component, Prompt, Source, TokenBatch, TokenRow};
-use crate::setup;
+use crate::run::metrics::Progress;
+use crate::run::setup;
 
 /// `vision-ekipl score`.
 pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 
 use super::train::catch_interrupts;
 use crate::cli::StudyArguments;
-use crate::experiment::plan::{LAST_CHECKPOINT, Places, Plan, command_line};
-use crate::experiment::session::Session;
-use crate::experiment::settings::{self, Base, MethodSettings, PartSettings};
-use crate::study::result::{Family, MissingKind, MissingRun};
+use crate::study::plan::{LAST_CHECKPOINT, Places, Plan, command_line};
+use crate::study::results::result::{Family, MissingKind, MissingRun};
+use crate::study::session::Session;
+use crate::study::settings::{self, Base, MethodSettings, PartSettings};
 use crate::study::{report, result_file};
 
 /// `vision-ekipl study`.

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use super::train::end_at_interrupts;
+use crate::actions::reward::{Rewards, ScoreContext};
+use crate::actions::teacher::{TeacherAnswer, clean_text};
 use crate::cli::TeachersArguments;
 use crate::config::{self, External, ExternalSource, Purpose, Run};
-use crate::dataset::Dataset;
-use crate::metrics::table;
+use crate::data::dataset::Dataset;
 use crate::record::{Action, Example, FinishReason, ScoredAction, Source};
-use crate::reward::{Rewards, ScoreContext};
-use crate::setup;
-use crate::teacher::{TeacherAnswer, clean_text};
+use crate::run::metrics::table;
+use crate::run::setup;
 use round_trip::{Trip, round_trip};
 
 /// `vision-ekipl teachers`.

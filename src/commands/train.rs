@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use crate::cli::TrainArguments;
 use crate::config::{self, Purpose, Run};
 use crate::model::config::ModelConfig;
-use crate::trainer::STOP;
-use crate::{setup, sft, train};
+use crate::run::trainer::STOP;
+use crate::run::{setup, sft, train};
 
 /// `vision-ekipl train`.
 pub(super) fn train(arguments: &TrainArguments) -> Result<()> {
@@ -59,7 +59,7 @@ pub(super) fn end_at_interrupts() -> Result<()> {
 }
 
 fn end() {
-    crate::reward::end_processes();
+    crate::actions::reward::end_processes();
     std::process::exit(130);
 }
 

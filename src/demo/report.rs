@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::evaluation::EvaluationResult;
-use crate::metrics::{METRICS_FILE, mean_ignoring_nan, table};
+use crate::run::evaluation::EvaluationResult;
+use crate::run::metrics::{METRICS_FILE, mean_ignoring_nan, table};
 
 /// Accuracy in and out of domain, one column per model: `scores` [model][split].
 #[must_use]

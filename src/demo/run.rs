@@ -10,12 +10,12 @@ use anyhow::{Context, Result};
 
 use super::report;
 use crate::config::{self, Purpose, Run};
-use crate::evaluation::{self, EvaluationResult};
-use crate::metrics::Progress;
 use crate::record::Task;
+use crate::run::evaluation::{self, EvaluationResult};
+use crate::run::metrics::Progress;
+use crate::run::{sft, train};
 use crate::start::{Sizes, Start};
 use crate::synthetic::{self, Expert, Family, Lesson, Split, SyntheticOptions, SyntheticSummary};
-use crate::{sft, train};
 
 /// The demo's configurations, as they stand in `configs/demo/`.
 const CONFIGS: [(&str, &str); 3] = [
@@ -106,7 +106,7 @@ impl Demo {
         let mut models = vec![start, warm.clone()];
         let mut runs = Vec::new();
         for name in ["grpo", "ekipl"] {
-            if crate::trainer::STOP.load(Ordering::SeqCst) {
+            if crate::run::trainer::STOP.load(Ordering::SeqCst) {
                 return Ok(format!(
                     "stopped; what there is lies in {}",
                     self.folder.display()
@@ -267,6 +267,6 @@ pub fn render(options: &SyntheticOptions) -> Result<SyntheticSummary> {
 }
 
 fn last_checkpoint(run: &Path) -> Result<PathBuf> {
-    let newest = crate::run_folder::newest_checkpoint(run);
+    let newest = crate::run::folder::newest_checkpoint(run);
     newest.with_context(|| format!("{}: no checkpoint", run.display()))
 }

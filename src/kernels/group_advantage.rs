@@ -1,4 +1,4 @@
-//! Rewards of groups -> advantages on a device; the formula is that of the stage `crate::advantage`.
+//! Rewards of groups -> advantages on a device; the formula is that of the stage `crate::actions::advantage`.
 //! It knows neither actions nor how they were chosen.
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::assemble::Shader;
 use super::flex_slices::{floats, from_floats};
 use super::launch::{contiguous, empty, launch};
-use crate::advantage::{AdvantageInput, EPSILON, RewardStatistics, ScaleRewards};
+use crate::actions::advantage::{AdvantageInput, EPSILON, RewardStatistics, ScaleRewards};
 
 /// Mark of a row whose reward counts in its group's mean and standard deviation.
 const BASELINE: u8 = 1;
@@ -24,7 +24,7 @@ const MAX_ROWS: usize = 1 << 24;
 /// Largest group that one thread walks through alone; larger ones get a workgroup each.
 const SMALL_GROUP: usize = 64;
 
-/// [`crate::advantage::group_advantage`] on `device`: the same values within f32 rounding.
+/// [`crate::actions::advantage::group_advantage`] on `device`: the same values within f32 rounding.
 ///
 /// # Panics
 /// If the columns of `input` differ in length, it has 2^24 rows or more, or the device fails.

@@ -8,7 +8,9 @@ use super::{
     PolicyLossInput, PolicyLossOptions, SampleOptions, TokenLogprobOptions, group_advantage,
     policy_loss, sample_token, token_logprob,
 };
-use crate::advantage::{AdvantageInput, ScaleRewards, group_advantage as reference_advantage};
+use crate::actions::advantage::{
+    AdvantageInput, ScaleRewards, group_advantage as reference_advantage,
+};
 
 /// How one kernel did.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use super::kv_cache::KvCache;
 use super::text::index_tensor;
 use super::{EncodedPrompts, Qwen2Vl, row_number};
-use crate::generator::{Generate, GenerateError, Sampled, SamplingParameters};
+use crate::actions::generator::{Generate, GenerateError, Sampled, SamplingParameters};
 use crate::kernels::{SampleOptions, sample_token};
 use crate::record::{FinishReason, Prompt};
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::dataset::{Dataset, DatasetOptions, supervised_target};
+use crate::data::dataset::{Dataset, DatasetOptions, supervised_target};
 use crate::record::{ContentPart, Task};
 pub use checkpoint::Sizes;
 use checkpoint::write_checkpoint;

@@ -1,15 +1,15 @@
-//! The study: runs of every method on every family, and the report that judges them.
+//! The study: runs of every method on every family, planned, made and judged.
+//!
+//! Knows no model and no tensor: a run is the program itself, started with arguments that a person could type.
 
-pub mod charts;
-pub mod claims;
-pub mod collection;
-pub mod convergence;
 pub mod error;
-#[cfg(test)]
-mod fixture;
+pub mod gather;
+pub mod machine;
+pub mod plan;
 pub mod report;
-pub mod result;
-pub mod result_check;
-pub mod result_file;
-pub mod statistics;
+pub mod results;
+pub mod runner;
+pub mod session;
+pub mod settings;
+mod site;
 pub mod text;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
-use vision_ekipl::run_folder::{Mode, RunFolder};
+use vision_ekipl::run::folder::{Mode, RunFolder};
 
 #[cfg(unix)]
 use crate::support::program::run;

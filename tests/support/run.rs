@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use vision_ekipl::config::{self, Purpose, Run};
-use vision_ekipl::metrics::{LoggedStep, TRAINER_STATE_FILE, TrainerState};
+use vision_ekipl::run::metrics::{LoggedStep, TRAINER_STATE_FILE, TrainerState};
 use vision_ekipl::synthetic::{Expert, Family, Split, SyntheticOptions, generate};
 
 use super::golden_path;
@@ -95,12 +95,12 @@ impl Workspace {
     }
 
     pub fn try_train(&self, name: &str, keys: &[(&str, &str)]) -> anyhow::Result<PathBuf> {
-        vision_ekipl::train::train(self.load(Purpose::Train, name, keys))
+        vision_ekipl::run::train::train(self.load(Purpose::Train, name, keys))
     }
 
     /// Fine-tunes into the folder `name`.
     pub fn fine_tune(&self, name: &str, keys: &[(&str, &str)]) -> PathBuf {
-        vision_ekipl::sft::fine_tune(self.load(Purpose::Sft, name, keys))
+        vision_ekipl::run::sft::fine_tune(self.load(Purpose::Sft, name, keys))
             .unwrap_or_else(|error| panic!("{name}: {error:?}"))
     }
 }

@@ -9,7 +9,7 @@ use super::{code_matches, report, top_modules};
 /// counts against these.
 const FILE_BUDGETS: [(&str, usize); 6] = [
     ("src/main.rs", 50),
-    ("src/train.rs", 80),
+    ("src/run/train.rs", 80),
     ("src/commands/", 170),
     ("src/", 500),
     ("shaders/shared/", 110),

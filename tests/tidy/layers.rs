@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use regex::Regex;
 
 use super::source::{SourceFile, files};
-use super::{code_matches, matches, module, report, top_modules};
+use super::{code_matches, matches, module, modules, report};
 
 /// Plain Rust on host data.
 const HOST: [&str; 16] = [
@@ -20,7 +20,7 @@ const HOST: [&str; 16] = [
     "prompt",
     "record",
     "reward",
-    "run_folder",
+    "folder",
     "selection",
     "study",
     "synthetic",
@@ -29,11 +29,11 @@ const HOST: [&str; 16] = [
 /// What any host module may use besides itself.
 const SHARED: [&str; 2] = ["record", "generator"];
 /// A model that answers on this device is a teacher too; it is the one device file of a host stage.
-const DEVICE_FILES_OF_HOST: [&str; 1] = ["src/teacher/local.rs"];
+const DEVICE_FILES_OF_HOST: [&str; 1] = ["src/actions/teacher/local.rs"];
 /// `(module, module)`: the flags of the command line are the keys of the configuration.
 const PAIRS: [(&str, &str); 1] = [("cli", "config")];
 /// Modules that put stages, or what they report, together; every other one uses at most one of them.
-const COMPOSERS: [&str; 12] = [
+const COMPOSERS: [&str; 10] = [
     "commands",
     "setup",
     "train",
@@ -43,9 +43,7 @@ const COMPOSERS: [&str; 12] = [
     "learner",
     "checkpoint",
     "demo",
-    "experiment",
     "start",
-    "step_report",
 ];
 
 fn host_files() -> Vec<SourceFile> {
@@ -85,7 +83,7 @@ fn a_stage_imports_records_only() {
         }
     }
     report(
-        "a host stage imports only crate::record and crate::generator",
+        "a host stage imports only crate::record and crate::actions::generator",
         "stages meet in records, so each can change alone",
         places,
     );
@@ -95,7 +93,7 @@ fn a_stage_imports_records_only() {
 fn only_composers_use_several_stages() {
     let sources = files("src", "rs");
     let mut places = Vec::new();
-    for name in top_modules()
+    for name in modules()
         .iter()
         .filter(|name| !HOST.contains(&name.as_str()) && !COMPOSERS.contains(&name.as_str()))
     {
@@ -130,10 +128,10 @@ fn burns_backend_layers_are_named_by_kernels_only() {
 fn only_commands_and_metrics_print() {
     let places = code_matches(
         r"\b(print|println|eprint|eprintln)!",
-        &["src/main.rs", "src/commands/", "src/metrics/"],
+        &["src/main.rs", "src/commands/", "src/run/metrics/"],
     );
     report(
-        "only main.rs, commands/ and metrics/ print",
+        "only main.rs, commands/ and run/metrics/ print",
         "standard output is for results; everything else logs",
         places,
     );
@@ -149,7 +147,7 @@ fn each_outside_world_has_one_door() {
     );
     let places = code_matches(
         r"\b(std::net|TcpStream|TcpListener|UdpSocket)\b",
-        &["src/teacher/endpoint/"],
+        &["src/actions/teacher/endpoint/"],
     );
     report(
         "only teacher/endpoint opens a socket",
@@ -159,13 +157,13 @@ fn each_outside_world_has_one_door() {
     let places = code_matches(
         r"\bprocess::(Command\b|\{[^}]*\bCommand\b)",
         &[
-            "src/reward/process.rs",
-            "src/reward/process/",
-            "src/experiment/",
+            "src/actions/reward/process.rs",
+            "src/actions/reward/process/",
+            "src/study/",
         ],
     );
     report(
-        "only reward/process.rs, its parts and experiment start a program",
+        "only reward/process.rs, its parts and study start a program",
         "a run does not depend on what is installed; a study is this program, many times",
         places,
     );
@@ -179,7 +177,8 @@ fn stages_are_functions_of_their_input() {
         .iter()
         // A server is asked with time-outs, and its answers carry the time.
         .filter(|file| {
-            module(&file.path) != "metrics" && !file.path.starts_with("src/teacher/endpoint/")
+            module(&file.path) != "metrics"
+                && !file.path.starts_with("src/actions/teacher/endpoint/")
         })
         .flat_map(|file| matches(file, &clock))
         .collect();

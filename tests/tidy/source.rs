@@ -216,14 +216,33 @@ impl SourceFile {
             let rest = &self.code[position + found.len()..];
             if rest.starts_with('{') {
                 let group = split_arguments(&rest[1..closing(rest, 0)]);
-                modules.extend(group.into_iter().map(first_word));
+                modules.extend(group.into_iter().flat_map(stages));
             } else {
-                modules.push(first_word(rest));
+                modules.extend(stages(rest));
             }
         }
         modules.sort_unstable();
         modules.dedup();
         modules
+    }
+}
+
+/// `[dataset]` for `data::dataset::Row`, `[reward, teacher]` for `actions::{reward, teacher}`, `[record]` for `record::Group`.
+fn stages(path: &str) -> Vec<&str> {
+    let top = first_word(path);
+    let below = path[top.len()..].strip_prefix("::");
+    match below {
+        Some(below) if super::FLOORS.contains(&top) && below.starts_with('{') => {
+            let group = split_arguments(&below[1..closing(below, 0)]);
+            group.into_iter().map(first_word).collect()
+        }
+        // A type that the folder's own module exports, such as `learner::Learner`.
+        Some(below)
+            if super::FLOORS.contains(&top) && below.starts_with(|c: char| c.is_lowercase()) =>
+        {
+            vec![first_word(below)]
+        }
+        _ => vec![top],
     }
 }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::super::teachers::score;
+use crate::actions::reward::Rewards;
+use crate::actions::teacher::endpoint::{EndpointTeacher, Estimate, RecordFile};
+use crate::actions::teacher::{Teacher, TeacherReport};
 use crate::config::{Endpoint, External, Run};
-use crate::metrics::Progress;
 use crate::record::{Example, ScoredAction};
-use crate::reward::Rewards;
-use crate::setup;
-use crate::teacher::endpoint::{EndpointTeacher, Estimate, RecordFile};
-use crate::teacher::{Teacher, TeacherReport};
+use crate::run::metrics::Progress;
+use crate::run::setup;
 
 /// Examples whose answers are awaited together.
 const EXAMPLES_AT_ONCE: usize = 16;

@@ -1,9 +1,9 @@
 //! What was found: scored completions, those that have no example, and the means. Knows nothing of how it is shown.
 
 use super::completion_rows::CompletionRow;
-use crate::metrics::mean_ignoring_nan;
+use crate::actions::reward::{answer_or_text, tagged_answer};
 use crate::record::{Example, ScoredAction};
-use crate::reward::{answer_or_text, tagged_answer};
+use crate::run::metrics::mean_ignoring_nan;
 
 /// A scored completion.
 pub(super) struct Checked<'a> {

@@ -3,11 +3,11 @@
 use anyhow::Result;
 
 use super::completion_rows::CompletionRow;
+use crate::actions::reward::{CharacterRange, Rewards, ScoreContext};
 use crate::config::{RewardEntry, RewardFunction, Run};
-use crate::metrics::Progress;
-use crate::prompt::{PromptEncoder, PromptOptions};
+use crate::data::prompt::{PromptEncoder, PromptOptions};
 use crate::record::{Action, Example, FinishReason, ScoredAction, Source};
-use crate::reward::{CharacterRange, Rewards, ScoreContext};
+use crate::run::metrics::Progress;
 
 /// The tokenizer of the configured model, if a reward looks at tokens and the model's folder is at hand.
 pub(super) fn tokenizer(run: &Run) -> Option<PromptEncoder> {

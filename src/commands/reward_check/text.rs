@@ -1,7 +1,7 @@
 //! The report for a person: each completion with its answer, the gold one, the verdict and every reward; then the means.
 
 use super::report::{Checked, LeftOut, Mean, Report};
-use crate::metrics::table;
+use crate::run::metrics::table;
 
 /// Left-out completions that are named.
 const NAMED: usize = 20;

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use crate::actions::teacher::endpoint::{RecordFile, RecordMode};
+use crate::actions::teacher::{TeacherAnswer, TeacherRequest};
 use crate::config::{External, ExternalSource, Run};
 use crate::record::{Example, Prompt};
-use crate::setup;
-use crate::teacher::endpoint::{RecordFile, RecordMode};
-use crate::teacher::{TeacherAnswer, TeacherRequest};
+use crate::run::setup;
 
 /// What one external model said.
 pub(super) struct Trip {

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::study::charts::pass::powers_of_two;
 use crate::study::error::{StudyError, io_error};
-use crate::study::result::{Domain, FinalEvaluation, Role, RunResult};
-use crate::study::statistics::mean_pass_at_k;
+use crate::study::report::charts::pass::powers_of_two;
+use crate::study::results::result::{Domain, FinalEvaluation, Role, RunResult};
+use crate::study::results::statistics::mean_pass_at_k;
 
 const COLUMNS: [&str; 18] = [
     "method",

@@ -2,8 +2,8 @@
 //!
 //! All text is plain: what it holds is escaped where it is written.
 
-use crate::study::charts::Chart;
-use crate::study::claims::Claim;
+use crate::study::report::charts::Chart;
+use crate::study::results::claims::Claim;
 
 /// The whole report.
 #[derive(Debug, Clone)]

@@ -1,8 +1,8 @@
 //! The report as one HTML page that needs nothing else: style sheet and charts in line, no script.
 
 use super::document::{Block, ChartBlock, Document, Emphasis, Row, Section, Table};
-use crate::study::charts::svg::escaped;
-use crate::study::claims::{Claim, Verdict};
+use crate::study::report::charts::svg::escaped;
+use crate::study::results::claims::{Claim, Verdict};
 
 const STYLE: &str = include_str!("page.css");
 

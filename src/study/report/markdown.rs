@@ -2,7 +2,7 @@
 
 use super::CHARTS_FOLDER;
 use super::document::{Block, ChartBlock, Document, Emphasis, Row, Table};
-use crate::study::claims::Claim;
+use crate::study::results::claims::Claim;
 
 /// The text of `report.md`.
 #[must_use]

@@ -2,6 +2,7 @@
 //!
 //! Starts no run and reads no file. A run that is missing leaves its cells empty and its name in the report.
 
+pub mod charts;
 mod csv;
 mod document;
 mod html;
@@ -13,11 +14,10 @@ mod tables;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::charts;
-use super::collection::Study;
-use super::error::{StudyError, io_error};
-use super::result::{MissingRun, RunResult};
-use super::result_check;
+use crate::study::error::{StudyError, io_error};
+use crate::study::results::collection::Study;
+use crate::study::results::result::{MissingRun, RunResult};
+use crate::study::results::result_check;
 
 /// Folder of the charts beside the report.
 const CHARTS_FOLDER: &str = "charts";
@@ -108,8 +108,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::study::fixture::{method, missing, run};
-    use crate::study::result::{Family, Role};
+    use crate::study::results::fixture::{method, missing, run};
+    use crate::study::results::result::{Family, Role};
 
     fn results() -> Vec<RunResult> {
         let mut results = Vec::new();

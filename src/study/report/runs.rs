@@ -2,9 +2,9 @@
 
 use super::document::{Block, Emphasis, Row, Table};
 use super::tables::planned_seeds;
-use crate::study::collection::Study;
-use crate::study::result::{FinalEvaluation, MissingKind, RunResult};
-use crate::study::statistics;
+use crate::study::results::collection::Study;
+use crate::study::results::result::{FinalEvaluation, MissingKind, RunResult};
+use crate::study::results::statistics;
 use crate::study::text::{EMPTY, counted, distinct, duration};
 
 /// Seeds, machine, commit, model, decoding; then the runs, then the gaps.
@@ -118,7 +118,7 @@ fn runs(study: &Study) -> Table {
     let mut named: Vec<_> = named.into_iter().collect();
     named.sort();
     for (_, key) in named {
-        for family in crate::study::result::Family::ALL {
+        for family in crate::study::results::result::Family::ALL {
             let runs = study.runs(key, family);
             let Some(first) = runs.first() else {
                 continue;
@@ -170,7 +170,7 @@ fn runs(study: &Study) -> Table {
 }
 
 fn missing(study: &Study) -> Vec<String> {
-    let line = |run: &crate::study::result::MissingRun| {
+    let line = |run: &crate::study::results::result::MissingRun| {
         let (title, family, seed) = (&run.method.title, run.family.name(), run.seed);
         let what = match run.kind {
             MissingKind::NotRun => "not run",

@@ -2,10 +2,10 @@
 
 use super::document::{Block, ChartBlock, Document, Section, Table};
 use super::{runs, tables};
-use crate::study::charts::{Chart, Charts};
-use crate::study::claims::{EXPECTED_GAIN, claims};
-use crate::study::collection::{Measure, Study};
-use crate::study::result::{Family, Method, Role};
+use crate::study::report::charts::{Chart, Charts};
+use crate::study::results::claims::{EXPECTED_GAIN, claims};
+use crate::study::results::collection::{Measure, Study};
+use crate::study::results::result::{Family, Method, Role};
 use crate::study::text::{family_list, listed};
 
 /// The whole report.

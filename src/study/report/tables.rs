@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 
 use super::document::{Emphasis, Row, Table};
-use crate::study::charts::pass::powers_of_two;
-use crate::study::collection::{Cell, Measure, Study};
-use crate::study::convergence::{Race, Reached, races};
-use crate::study::result::{Family, Method, Role};
-use crate::study::statistics::{self, summarize};
+use crate::study::report::charts::pass::powers_of_two;
+use crate::study::results::collection::{Cell, Measure, Study};
+use crate::study::results::convergence::{Race, Reached, races};
+use crate::study::results::result::{Family, Method, Role};
+use crate::study::results::statistics::{self, summarize};
 use crate::study::text::{EMPTY, Unit, counted, family_list, percent};
 
 /// How many seeds a complete row has.

@@ -1,0 +1,537 @@
+//! Rewards of a group -> one advantage per selected action; knows nothing of how actions were chosen or what the
+//! advantages weigh.
+//!
+//! A = (r − μ) / (σ + 1e-4), with μ and σ from the baseline set of the group (method: sections 2.3 and 1.7).
+//! [`gather`] flattens groups, [`group_advantage`] is the reference that the kernel of the same name agrees with, and
+//! [`assign`] puts the values back.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::{Group, Source};
+
+/// Added to a standard deviation before it divides.
+pub const EPSILON: f64 = 1e-4;
+
+/// `advantage_baseline`: whose rewards give the mean and the standard deviation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdvantageBaseline {
+    /// The selected actions: their advantages sum to 0.
+    #[default]
+    Selected,
+    /// The whole pool: the advantages of a top-reward selection sum to 0 or more.
+    Pool,
+    /// All policy actions, selected or not (LUFFY, CalibRL).
+    PolicyOnly,
+}
+
+/// `scale_rewards`: what divides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "WrittenScale", rename_all = "snake_case")]
+pub enum ScaleRewards {
+    /// The standard deviation of the group's baseline set.
+    #[default]
+    Group,
+    /// The standard deviation of all selected actions of the generation batch.
+    Batch,
+    /// Nothing.
+    None,
+}
+
+/// `scale_rewards` as it is written: a word, or a boolean as in older TRL files.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "`scale_rewards` must be group, batch or none (true means group, false means none)"
+)]
+enum WrittenScale {
+    Word(ScaleWord),
+    Switch(bool),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ScaleWord {
+    Group,
+    Batch,
+    None,
+}
+
+impl From<WrittenScale> for ScaleRewards {
+    fn from(written: WrittenScale) -> Self {
+        match written {
+            WrittenScale::Word(ScaleWord::Group) | WrittenScale::Switch(true) => Self::Group,
+            WrittenScale::Word(ScaleWord::Batch) => Self::Batch,
+            WrittenScale::Word(ScaleWord::None) | WrittenScale::Switch(false) => Self::None,
+        }
+    }
+}
+
+/// How rewards become advantages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AdvantageOptions {
+    /// Whose rewards are the baseline.
+    pub baseline: AdvantageBaseline,
+    /// What divides.
+    pub scale_rewards: ScaleRewards,
+}
+
+/// The actions of some groups, one row each, in any order.
+///
+/// `{rewards: [2, 1, 0, NaN], groups: [0, 0, 1, 1], in_baseline: [true; 4], wanted: [true; 4], scale_rewards: Group}`
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdvantageInput {
+    /// `[R]` rewards; NaN where an action has none.
+    pub rewards: Vec<f32>,
+    /// `[R]` group of each row; any numbers, rows of a group need not be adjacent.
+    pub groups: Vec<u32>,
+    /// `[R]` whether the row's reward counts in the mean and the standard deviation of its group.
+    pub in_baseline: Vec<bool>,
+    /// `[R]` whether the row needs an advantage; all others get 0. With [`ScaleRewards::Batch`] these rows give the
+    /// standard deviation.
+    pub wanted: Vec<bool>,
+    /// What divides.
+    pub scale_rewards: ScaleRewards,
+}
+
+/// What the rewards of a set say together.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct RewardStatistics {
+    /// Rewards that are present.
+    pub count: usize,
+    /// Their mean; exactly the common value where all are equal, 0 without any.
+    pub mean: f64,
+    /// Their standard deviation with divisor n − 1; 0 where [`zero_spread`](Self::zero_spread).
+    pub standard_deviation: f64,
+    /// Whether all rewards are equal, bit for bit up to the sign of zero (also true of one reward, and of none).
+    pub zero_spread: bool,
+}
+
+impl RewardStatistics {
+    /// The statistics of the rewards that are not NaN.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "batches are far smaller than 2^53"
+    )]
+    pub fn of(rewards: &[f32]) -> Self {
+        let present = || rewards.iter().copied().filter(|reward| !reward.is_nan());
+        let Some(first) = present().next() else {
+            return Self {
+                zero_spread: true,
+                ..Self::default()
+            };
+        };
+        let count = present().count();
+        if present().all(|reward| reward == first) {
+            return Self {
+                count,
+                mean: f64::from(first),
+                standard_deviation: 0.0,
+                zero_spread: true,
+            };
+        }
+        let mean = present().map(f64::from).sum::<f64>() / count as f64;
+        let squares: f64 = present()
+            .map(|reward| (f64::from(reward) - mean).powi(2))
+            .sum();
+        let standard_deviation = (squares / (count - 1) as f64).sqrt();
+        Self {
+            count,
+            mean,
+            standard_deviation,
+            zero_spread: false,
+        }
+    }
+
+    /// σ + 1e-4, or 1 where there is no spread: such a group has A = r − μ, which is 0 for the members of the set and
+    /// keeps a lone external success beside an all-wrong policy (`policy_only`) from an advantage of 10,000.
+    fn divisor(&self) -> f64 {
+        if self.zero_spread {
+            1.0
+        } else {
+            self.standard_deviation + EPSILON
+        }
+    }
+}
+
+/// All pools as rows: group after group, each in pool order, the group's index as its id.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a step has far fewer than 2^32 groups"
+)]
+pub fn gather(groups: &[Group], options: AdvantageOptions) -> AdvantageInput {
+    let mut input = AdvantageInput {
+        rewards: Vec::new(),
+        groups: Vec::new(),
+        in_baseline: Vec::new(),
+        wanted: Vec::new(),
+        scale_rewards: options.scale_rewards,
+    };
+    for (index, group) in groups.iter().enumerate() {
+        for (row, scored) in group.pool.iter().enumerate() {
+            let selected = group.selected.contains(&row);
+            input.rewards.push(scored.reward.unwrap_or(f32::NAN));
+            input.groups.push(index as u32);
+            input.wanted.push(selected);
+            input.in_baseline.push(match options.baseline {
+                AdvantageBaseline::Selected => selected,
+                AdvantageBaseline::Pool => true,
+                AdvantageBaseline::PolicyOnly => scored.action.source == Source::Policy,
+            });
+        }
+    }
+    input
+}
+
+/// `[R]` advantages: (r − μ) / divisor for the wanted rows that have a reward and whose group has a baseline, else 0.
+///
+/// μ and σ are over the group's baseline rewards; σ is unbiased (divisor n − 1) and taken over all wanted rewards with
+/// [`ScaleRewards::Batch`]. The divisor is σ + 1e-4, or 1 with [`ScaleRewards::None`] and wherever all rewards that
+/// give σ are equal — tested on the rewards, because a computed σ of equal rewards need not be 0. Sums are in f64.
+/// (TRL `GRPOTrainer`, `sum_then_normalize`.)
+///
+/// # Panics
+/// If the columns of `input` differ in length.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "advantages are f32 everywhere else"
+)]
+pub fn group_advantage(input: &AdvantageInput) -> Vec<f32> {
+    let statistics = group_statistics(input);
+    let batch_divisor = RewardStatistics::of(&masked(&input.rewards, &input.wanted)).divisor();
+    let rows = input.rewards.iter().zip(&input.groups).zip(&input.wanted);
+    rows.map(|((&reward, group), &wanted)| {
+        let baseline = &statistics[group];
+        if !wanted || reward.is_nan() || baseline.count == 0 {
+            return 0.0;
+        }
+        let divisor = match input.scale_rewards {
+            ScaleRewards::Group => baseline.divisor(),
+            ScaleRewards::Batch => batch_divisor,
+            ScaleRewards::None => 1.0,
+        };
+        ((f64::from(reward) - baseline.mean) / divisor) as f32
+    })
+    .collect()
+}
+
+/// The statistics of each group's baseline rewards, by group id.
+///
+/// # Panics
+/// If the columns of `input` differ in length.
+#[must_use]
+pub fn group_statistics(input: &AdvantageInput) -> BTreeMap<u32, RewardStatistics> {
+    let AdvantageInput {
+        rewards,
+        groups,
+        in_baseline,
+        wanted,
+        ..
+    } = input;
+    assert!(
+        [groups.len(), in_baseline.len(), wanted.len()] == [rewards.len(); 3],
+        "{} rewards, {} groups, {} baseline marks, {} wanted marks",
+        rewards.len(),
+        groups.len(),
+        in_baseline.len(),
+        wanted.len(),
+    );
+    let mut by_group: BTreeMap<u32, Vec<f32>> = BTreeMap::new();
+    for (&group, reward) in groups.iter().zip(masked(rewards, in_baseline)) {
+        by_group.entry(group).or_default().push(reward);
+    }
+    by_group
+        .into_iter()
+        .map(|(group, rewards)| (group, RewardStatistics::of(&rewards)))
+        .collect()
+}
+
+/// Rewards with NaN wherever the mark is false.
+fn masked(rewards: &[f32], marks: &[bool]) -> Vec<f32> {
+    rewards
+        .iter()
+        .zip(marks)
+        .map(|(&reward, &mark)| if mark { reward } else { f32::NAN })
+        .collect()
+}
+
+/// Sets [`Group::advantages`] from one value per pool action, in the order of [`gather`].
+///
+/// # Panics
+/// If `values` has another number of rows than the pools together.
+pub fn assign(groups: &mut [Group], values: &[f32]) {
+    let rows: usize = groups.iter().map(|group| group.pool.len()).sum();
+    assert!(
+        rows == values.len(),
+        "{} advantages for {rows} actions",
+        values.len()
+    );
+    let mut rest = values;
+    for group in groups {
+        let (own, others) = rest.split_at(group.pool.len());
+        group.advantages = group.selected.iter().map(|&row| own[row]).collect();
+        rest = others;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(found: &[f32], expected: &[f32], tolerance: f32) {
+        assert_eq!(found.len(), expected.len());
+        for (row, (found, expected)) in found.iter().zip(expected).enumerate() {
+            assert!(
+                (found - expected).abs() <= tolerance,
+                "row {row}: {found}, not {expected}"
+            );
+        }
+    }
+
+    /// One group: policy rewards, then external ones, of which `selected` train.
+    fn input(
+        policy: &[f32],
+        external: &[f32],
+        selected: &[usize],
+        (baseline, scale_rewards): (AdvantageBaseline, ScaleRewards),
+    ) -> AdvantageInput {
+        let rewards = [policy, external].concat();
+        let wanted: Vec<bool> = (0..rewards.len())
+            .map(|row| selected.contains(&row))
+            .collect();
+        let in_baseline = match baseline {
+            AdvantageBaseline::Selected => wanted.clone(),
+            AdvantageBaseline::Pool => vec![true; rewards.len()],
+            AdvantageBaseline::PolicyOnly => {
+                (0..rewards.len()).map(|row| row < policy.len()).collect()
+            }
+        };
+        AdvantageInput {
+            groups: vec![0; rewards.len()],
+            in_baseline,
+            wanted,
+            scale_rewards,
+            rewards,
+        }
+    }
+
+    const CASE_A: [f32; 8] = [1.0, 1.0, 2.0, 1.0, 0.0, 1.0, 1.0, 1.0];
+    const TOP: [usize; 8] = [2, 8, 0, 1, 3, 5, 6, 7];
+
+    #[test]
+    fn golden_vectors_of_the_method() {
+        use AdvantageBaseline::{PolicyOnly, Pool, Selected};
+        for (baseline, best, rest) in [
+            (Selected, 1.6198, -0.5399),
+            (Pool, 1.5852, -0.1761),
+            (PolicyOnly, 1.8705, 0.0),
+        ] {
+            let found = group_advantage(&input(
+                &CASE_A,
+                &[2.0, 1.0],
+                &TOP,
+                (baseline, ScaleRewards::Group),
+            ));
+            let expected = [rest, rest, best, rest, 0.0, rest, rest, rest, best, 0.0];
+            near(&found, &expected, 5e-5);
+        }
+        let max_variance = input(
+            &CASE_A,
+            &[2.0, 1.0],
+            &[2, 8, 0, 1, 3, 5, 6, 4],
+            (Selected, ScaleRewards::Group),
+        );
+        let found = group_advantage(&max_variance);
+        near(
+            &found,
+            &[
+                -0.1950, -0.1950, 1.3651, -0.1950, -1.7552, -0.1950, -0.1950, 0.0, 1.3651, 0.0,
+            ],
+            5e-5,
+        );
+
+        let all_wrong = input(
+            &[1.0; 8],
+            &[2.0, 1.0],
+            &[8, 0, 1, 2, 3, 4, 5, 6],
+            (Selected, ScaleRewards::Group),
+        );
+        let found = group_advantage(&all_wrong);
+        near(
+            &found[..8],
+            &[
+                -0.3535, -0.3535, -0.3535, -0.3535, -0.3535, -0.3535, -0.3535, 0.0,
+            ],
+            5e-5,
+        );
+        near(&found[8..], &[2.4742, 0.0], 5e-5);
+
+        let all_right = input(
+            &[2.0; 8],
+            &[2.0, 2.0],
+            &[0, 1, 2, 3, 4, 5, 6, 7],
+            (Selected, ScaleRewards::Group),
+        );
+        assert_eq!(group_advantage(&all_right), [0.0; 10]);
+    }
+
+    #[test]
+    fn statistics_of_the_golden_cases() {
+        let case = |rewards: &[f32], mean: f64, standard_deviation: f64| {
+            let found = RewardStatistics::of(rewards);
+            assert!((found.mean - mean).abs() < 1e-9, "{found:?}");
+            assert!(
+                (found.standard_deviation - standard_deviation).abs() < 5e-6,
+                "{found:?}"
+            );
+        };
+        case(&[2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 1.25, 0.46291);
+        case(
+            &[1.0, 1.0, 2.0, 1.0, 0.0, 1.0, 1.0, 1.0, 2.0, 1.0],
+            1.1,
+            0.56765,
+        );
+        case(&CASE_A, 1.0, 0.53452);
+        case(&[2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0], 1.125, 0.64087);
+    }
+
+    #[test]
+    fn a_lone_external_success_beside_an_all_wrong_policy_stays_small() {
+        for scale in [ScaleRewards::Group, ScaleRewards::Batch, ScaleRewards::None] {
+            // Batch takes the spread of the selected actions, which include the success.
+            let expected = if scale == ScaleRewards::Batch {
+                1.0 / (1.0 / 3.0_f32.sqrt() + 1e-4)
+            } else {
+                1.0
+            };
+            let lone = input(
+                &[1.0, 1.0],
+                &[2.0],
+                &[0, 1, 2],
+                (AdvantageBaseline::PolicyOnly, scale),
+            );
+            near(&group_advantage(&lone), &[0.0, 0.0, expected], 1e-6);
+        }
+        let equal_selection = input(
+            &[1.0, 1.0],
+            &[2.0, 2.0],
+            &[2, 3],
+            (AdvantageBaseline::PolicyOnly, ScaleRewards::Batch),
+        );
+        assert_eq!(group_advantage(&equal_selection), [0.0, 0.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn zero_spread_is_tested_on_the_rewards() {
+        // The mean of 100 times 0.1 in f32 is not 0.1, so a computed spread would not be 0.
+        let equal = input(
+            &[0.1; 100],
+            &[],
+            &(0..100).collect::<Vec<_>>(),
+            Default::default(),
+        );
+        assert_eq!(group_advantage(&equal), [0.0; 100]);
+        assert!(group_statistics(&equal)[&0].zero_spread);
+        let nearly = input(&[0.1, 0.100_000_01], &[], &[0, 1], Default::default());
+        assert!(!group_statistics(&nearly)[&0].zero_spread);
+        assert!(group_advantage(&nearly)[1] > 0.0);
+        assert!(RewardStatistics::of(&[0.0, -0.0]).zero_spread);
+    }
+
+    #[test]
+    fn missing_rewards_leave_the_statistics_and_get_nothing() {
+        let holes = input(&[1.0, f32::NAN, 0.0], &[], &[0, 1, 2], Default::default());
+        near(
+            &group_advantage(&holes),
+            &[0.707_006_8, 0.0, -0.707_006_8],
+            1e-6,
+        );
+        let lone = input(&[1.0, f32::NAN], &[], &[0, 1], Default::default());
+        assert_eq!(group_advantage(&lone), [0.0, 0.0]);
+        let no_baseline = input(
+            &[f32::NAN],
+            &[2.0],
+            &[0, 1],
+            (AdvantageBaseline::PolicyOnly, ScaleRewards::Group),
+        );
+        assert_eq!(group_advantage(&no_baseline), [0.0, 0.0]);
+        assert_eq!(
+            group_advantage(&input(&[], &[], &[], Default::default())),
+            [0.0; 0]
+        );
+    }
+
+    #[test]
+    fn group_ids_may_be_scattered() {
+        let scattered = AdvantageInput {
+            rewards: vec![1.0, 5.0, 0.0, 7.0],
+            groups: vec![u32::MAX, 3, u32::MAX, 3],
+            in_baseline: vec![true; 4],
+            wanted: vec![true, true, true, false],
+            scale_rewards: ScaleRewards::None,
+        };
+        assert_eq!(group_advantage(&scattered), [0.5, -1.0, -0.5, 0.0]);
+    }
+
+    #[test]
+    fn advantages_of_trl() {
+        let golden = include_str!("../../tests/golden/public/golden-advantages.json");
+        let golden: serde_json::Value = serde_json::from_str(golden).expect("JSON");
+        let cases = golden["cases"].as_array().expect("cases");
+        assert_eq!(cases.len(), 9);
+        #[expect(clippy::cast_possible_truncation, reason = "the goldens are f32")]
+        let column = |case: &serde_json::Value, key: &str| -> Vec<f32> {
+            let values = case[key].as_array().expect("a column");
+            values
+                .iter()
+                .map(|value| value.as_f64().map_or(f32::NAN, |value| value as f32))
+                .collect()
+        };
+        for case in cases {
+            let rewards = column(case, "rewards");
+            let rows = rewards.len();
+            let input = AdvantageInput {
+                groups: (0..rows)
+                    .map(|row| u32::try_from(row / 4).expect("small"))
+                    .collect(),
+                in_baseline: vec![true; rows],
+                wanted: vec![true; rows],
+                scale_rewards: serde_json::from_value(case["scale_rewards"].clone())
+                    .expect("a known scale"),
+                rewards,
+            };
+            near(&group_advantage(&input), &column(case, "advantages"), 1e-6);
+            for (group, statistics) in group_statistics(&input) {
+                #[expect(clippy::cast_possible_truncation, reason = "compared as f32")]
+                let mean = statistics.mean as f32;
+                near(
+                    &[mean],
+                    &[column(case, "group_mean")[group as usize * 4]],
+                    1e-6,
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn scale_rewards_accepts_the_booleans_of_older_files() {
+        let read = |text: &str| serde_json::from_str::<ScaleRewards>(text);
+        assert_eq!(read("true").expect("accepted"), ScaleRewards::Group);
+        assert_eq!(read("false").expect("accepted"), ScaleRewards::None);
+        assert_eq!(read("\"batch\"").expect("accepted"), ScaleRewards::Batch);
+        assert_eq!(
+            serde_json::to_string(&ScaleRewards::None).expect("writable"),
+            "\"none\""
+        );
+        let message = read("\"groups\"").expect_err("refused").to_string();
+        assert!(
+            message.contains("must be group, batch or none"),
+            "{message}"
+        );
+    }
+}

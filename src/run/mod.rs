@@ -1,0 +1,11 @@
+//! One run: built from its configuration, its loop, what it writes, how it is judged and taken up again.
+
+pub mod checkpoint;
+pub mod evaluation;
+pub mod folder;
+pub mod metrics;
+pub mod rollout_file;
+pub mod setup;
+pub mod sft;
+pub mod train;
+pub mod trainer;

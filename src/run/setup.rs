@@ -1,0 +1,367 @@
+//! A configuration becomes the stages of a run, fresh or resumed; everything that can be wrong is found here, before
+//! the first step.
+//!
+//! Knows how stages are built, and nothing of the order in which they act.
+
+mod rewards;
+mod teachers;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::actions::advantage::AdvantageOptions;
+use crate::actions::external_ratio::ExternalRatioOptions;
+use crate::actions::generator::SamplingParameters;
+use crate::actions::selection::SelectionOptions;
+use crate::actions::teacher::TextCodec;
+use crate::config::{self, Run};
+use crate::data::dataset::{Dataset, DatasetOptions, PromptStyle};
+use crate::data::prompt::{PromptEncoder, PromptOptions};
+use crate::device::{DeviceChoice, OpenDevice};
+use crate::kernels::PolicyLossOptions;
+use crate::learner::optimizer::adamw::AdamWOptions;
+use crate::learner::optimizer::schedule::{Schedule, ScheduleKind};
+use crate::learner::{Learner, LearnerOptions};
+use crate::model::config::ModelConfig;
+use crate::model::weights::Weights;
+use crate::record::{Example, FinishReason, Prompt};
+
+pub use rewards::rewards;
+pub use teachers::{endpoint_teacher, record_file, roster, teacher_of};
+
+/// A word of the configuration as the stage's own type: both spell every value alike.
+///
+/// # Panics
+/// If a stage lacks a word that the configuration has; a test goes through all of them.
+pub fn same_word<T: DeserializeOwned>(value: &impl Serialize) -> T {
+    let value = serde_json::to_value(value).expect("configuration values have a JSON form");
+    T::deserialize(&value)
+        .unwrap_or_else(|error| panic!("the stage does not know {value}: {error}"))
+}
+
+/// Opens the device that the configuration names, and says which one it is.
+///
+/// # Errors
+/// If there is no such device.
+pub fn open_device(choice: config::DeviceChoice) -> Result<OpenDevice> {
+    let choice: DeviceChoice = choice.name().parse()?;
+    let open = crate::device::open(choice)?;
+    let reason = open
+        .reason
+        .map_or_else(String::new, |reason| format!(" ({reason})"));
+    log::info!("device: {}{reason}", open.description);
+    Ok(open)
+}
+
+/// The prompt stage of a model folder under this run's limits.
+///
+/// # Errors
+/// If the folder's tokenizer, template or processor files do not serve.
+pub fn open_encoder(run: &Run, model_dir: &Path, context: usize) -> Result<PromptEncoder> {
+    let options = PromptOptions {
+        min_pixels: Some(run.data.min_pixels),
+        max_pixels: Some(run.data.max_pixels),
+        max_prompt_length: run.data.max_prompt_length,
+        context_length: Some(context),
+        max_completion_length: run.sampling.max_completion_length,
+    };
+    Ok(PromptEncoder::open(model_dir, &options)?)
+}
+
+/// The data files of `dataset_name`: itself, or the file of a split in a folder (`<anything><split>.json[l]`).
+///
+/// # Errors
+/// If there is no such file.
+pub fn data_file(name: &Path, split: &str) -> Result<PathBuf> {
+    if name.is_file() {
+        return Ok(name.to_owned());
+    }
+    let entries = std::fs::read_dir(name).with_context(|| {
+        format!(
+            "{}: no such data file or folder\nhint: check `dataset_name`",
+            name.display()
+        )
+    })?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    files.retain(|path| {
+        let is_rows = path
+            .extension()
+            .is_some_and(|extension| extension == "json" || extension == "jsonl");
+        let stem = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or_default();
+        is_rows
+            && (stem == split
+                || stem.ends_with(&format!("-{split}"))
+                || stem.ends_with(&format!("_{split}")))
+    });
+    files.sort();
+    match files.as_slice() {
+        [file] => Ok(file.clone()),
+        [] => bail!(
+            "{}: no file of the split `{split}` (`{split}.json` or `*-{split}.json[l]`)\nhint: name the file itself in `dataset_name`",
+            name.display()
+        ),
+        several => bail!(
+            "{}: {} files could be the split `{split}`\nhint: name the file itself in `dataset_name`",
+            name.display(),
+            several.len()
+        ),
+    }
+}
+
+/// How the rows of a data file are read.
+///
+/// # Errors
+/// If the prompt template cannot be read.
+pub fn dataset_options(run: &Run, file: &Path) -> Result<DatasetOptions> {
+    let template = run.data.prompt_template.as_ref().map(|path| {
+        std::fs::read_to_string(path).with_context(|| {
+            format!(
+                "{}: cannot be read\nhint: check `prompt_template`",
+                path.display()
+            )
+        })
+    });
+    Ok(DatasetOptions {
+        files: vec![file.to_owned()],
+        image_dir: run.data.image_dir.clone(),
+        task: run.data.task_name,
+        prompt_template: template.transpose()?,
+        prompt_style: PromptStyle::Reasoning,
+        max_rejected_fraction: run.data.max_rejected_fraction,
+    })
+}
+
+/// Reads rows and makes sure that each can be encoded; rejected rows are written into `rejected_into`.
+///
+/// # Errors
+/// If too many rows are unusable, or none is left.
+pub fn load_dataset(
+    run: &Run,
+    file: &Path,
+    encoder: &PromptEncoder,
+    rejected_into: Option<&Path>,
+) -> Result<Dataset> {
+    let options = dataset_options(run, file)?;
+    // The row is named beside the reason already, and lists of rows hold a line for each.
+    let usable = |example: &Example| {
+        let one_line = |error: crate::data::prompt::PromptError| {
+            let text = error.to_string().replace("\nhint: ", "; ");
+            let named = format!("example `{}`: ", example.id);
+            text.strip_prefix(&named).unwrap_or(&text).to_owned()
+        };
+        encoder.encode(example).map(|_| ()).map_err(one_line)
+    };
+    let loaded = Dataset::load(&options, &usable);
+    if let Some(folder) = rejected_into {
+        let rejected = match &loaded {
+            Ok(dataset) => dataset.rejected.as_slice(),
+            Err(crate::data::dataset::DatasetError::TooManyRejected { rejected, .. }) => {
+                rejected.as_slice()
+            }
+            Err(_) => &[],
+        };
+        crate::data::dataset::write_rejected(
+            rejected,
+            &folder.join(crate::run::folder::REJECTED_FILE),
+        )?;
+    }
+    let dataset = loaded?;
+    log::info!(
+        "{}: {} rows, {} rejected",
+        file.display(),
+        dataset.examples.len(),
+        dataset.rejected.len()
+    );
+    Ok(dataset)
+}
+
+/// Encodes examples in parallel, in order.
+///
+/// # Errors
+/// The first row that cannot be encoded (a picture that has changed since the start).
+pub fn encode_all(encoder: &PromptEncoder, examples: &[Arc<Example>]) -> Result<Vec<Arc<Prompt>>> {
+    use rayon::prelude::*;
+    let prompts = examples
+        .par_iter()
+        .map(|example| encoder.encode(example).map(Arc::new))
+        .collect::<Result<_, _>>();
+    Ok(prompts?)
+}
+
+/// How a pool becomes a group.
+#[must_use]
+pub fn selection(run: &Run) -> SelectionOptions {
+    SelectionOptions {
+        selection: same_word(&run.group.selection),
+        ties: same_word(&run.group.selection_ties),
+        group_size: run.group.group_size,
+        replace_max: run.group.replace_max,
+        max_external_fraction: run.group.max_external_fraction,
+        external_when: same_word(&run.group.external_when),
+    }
+}
+
+/// How rewards become advantages.
+#[must_use]
+pub fn advantages(run: &Run) -> AdvantageOptions {
+    AdvantageOptions {
+        baseline: same_word(&run.group.advantage_baseline),
+        scale_rewards: same_word(&run.group.scale_rewards),
+    }
+}
+
+/// How the tokens of external actions are learnt from.
+#[must_use]
+pub fn external_ratio(run: &Run) -> ExternalRatioOptions {
+    let group = &run.group;
+    let models = group.external.iter();
+    ExternalRatioOptions {
+        ratio: same_word(&group.external_ratio),
+        gamma: group.external_gamma.map(|gamma| gamma as f32),
+        weight_level: same_word(&group.external_is_level),
+        weight_cap: group.external_is_cap,
+        share: same_word(&group.external_mu),
+        uncertainty_weighted: group.external_phi,
+        coefficient: group.external_coef as f32,
+        model_weights: models
+            .map(|external| (external.name.clone(), external.weight as f32))
+            .collect(),
+    }
+}
+
+/// The course of the learning rate over `total_steps`.
+#[must_use]
+pub fn schedule(run: &Run, total_steps: u64) -> Schedule {
+    let (kind, warms_up) = match run.optimizer.lr_scheduler_type {
+        config::SchedulerType::Linear => (ScheduleKind::Linear, true),
+        config::SchedulerType::Cosine => (ScheduleKind::Cosine, true),
+        config::SchedulerType::ConstantWithWarmup => (ScheduleKind::Constant, true),
+        config::SchedulerType::Constant => (ScheduleKind::Constant, false),
+    };
+    let warmup_steps = if warms_up {
+        run.warmup_steps(total_steps)
+    } else {
+        0
+    };
+    Schedule {
+        kind,
+        learning_rate: run.optimizer.learning_rate,
+        warmup_steps,
+        total_steps,
+    }
+}
+
+/// The tokens that the run never gives probability.
+#[must_use]
+pub fn suppressed(run: &Run, encoder: &PromptEncoder, config: &ModelConfig) -> Option<Vec<bool>> {
+    run.model
+        .suppress_vision_tokens
+        .then(|| encoder.suppressed_tokens(config.text.vocab_size))
+}
+
+/// How the learner computes; supervised fine-tuning scores raw logits.
+#[must_use]
+pub fn learner_options(
+    run: &Run,
+    suppressed: Option<Vec<bool>>,
+    logprob_temperature: f64,
+) -> LearnerOptions {
+    LearnerOptions {
+        loss: PolicyLossOptions {
+            epsilon_low: run.loss.epsilon as f32,
+            epsilon_high: run.loss.epsilon_high as f32,
+            delta: run.loss.delta.map(|delta| delta as f32),
+            beta: run.loss.beta as f32,
+            sequence_level: run.loss.importance_sampling_level
+                == config::ImportanceSamplingLevel::Sequence,
+            bias_corrected_kl: run.loss.use_bias_correction_kl,
+        },
+        adamw: AdamWOptions {
+            beta1: run.optimizer.adam_beta1,
+            beta2: run.optimizer.adam_beta2,
+            epsilon: run.optimizer.adam_epsilon,
+            weight_decay: run.optimizer.weight_decay,
+            decay_everything: false,
+        },
+        max_grad_norm: run.optimizer.max_grad_norm,
+        logprob_temperature: logprob_temperature as f32,
+        suppressed,
+        freeze_vision_modules: run.model.freeze_vision_modules,
+    }
+}
+
+/// Loads the model in `folder` into a learner.
+///
+/// # Errors
+/// If a file is absent, broken, or of another model.
+pub fn load_learner(folder: &Path, options: LearnerOptions, open: &OpenDevice) -> Result<Learner> {
+    let config = ModelConfig::open(folder)?;
+    let weights = Weights::load(folder, &open.device, open.max_buffer_bytes)?;
+    log::info!(
+        "{}: {:.1} M parameters",
+        folder.display(),
+        weights.count() as f64 / 1e6
+    );
+    Ok(Learner::new(
+        config,
+        weights,
+        &folder.display().to_string(),
+        options,
+        &open.device,
+    )?)
+}
+
+/// How the policy's completions are drawn; the seed is set per step.
+#[must_use]
+pub fn sampling(
+    run: &Run,
+    encoder: &PromptEncoder,
+    suppressed: Option<&[bool]>,
+) -> SamplingParameters {
+    SamplingParameters {
+        temperature: run.sampling.temperature as f32,
+        top_k: run.sampling.top_k,
+        top_p: run.sampling.top_p as f32,
+        min_p: run.sampling.min_p.unwrap_or(0.0) as f32,
+        max_new_tokens: run.sampling.max_completion_length,
+        logprob_temperature: run.training_temperature() as f32,
+        end_tokens: encoder.special().end_tokens.clone(),
+        suppressed: suppressed.map(Arc::from),
+        seed: run.runtime.seed,
+    }
+}
+
+/// The policy's tokenizer as teachers' texts meet it.
+pub struct PolicyCodec<'a>(pub &'a PromptEncoder);
+
+impl TextCodec for PolicyCodec<'_> {
+    fn encode(&self, text: &str) -> Vec<u32> {
+        self.0.encode_completion(text)
+    }
+
+    fn decode(&self, ids: &[u32]) -> String {
+        self.0.decode(ids, true)
+    }
+
+    fn end_token(&self) -> u32 {
+        self.0.special().end_tokens[0]
+    }
+}
+
+/// Whether tokens end with an end token.
+#[must_use]
+pub fn finish_of(ids: &[u32], end_tokens: &[u32]) -> FinishReason {
+    match ids.last() {
+        Some(last) if end_tokens.contains(last) => FinishReason::Stop,
+        _ => FinishReason::Length,
+    }
+}

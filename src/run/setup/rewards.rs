@@ -1,0 +1,45 @@
+//! `reward_funcs` becomes the rewards of a run.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::actions::reward::{
+    ProcessOptions, RewardFunction, RewardOptions, RewardSource, Rewards,
+};
+use crate::config::{RewardEntry, Run};
+
+/// The rewards of the run; programs among them are started.
+///
+/// # Errors
+/// If rewards and weights do not fit, or a program cannot be started.
+pub fn rewards(run: &Run) -> Result<Rewards> {
+    Ok(Rewards::new(RewardOptions {
+        sources: run.data.reward_funcs.iter().map(reward_source).collect(),
+        weights: run
+            .data
+            .reward_weights
+            .iter()
+            .map(|weight| *weight as f32)
+            .collect(),
+        pass_threshold: run.group.pass_threshold as f32,
+        soft_punish_cache: run.data.soft_punish_cache,
+    })?)
+}
+
+fn reward_source(entry: &RewardEntry) -> RewardSource {
+    match entry {
+        RewardEntry::BuiltIn(function) => RewardSource::BuiltIn(
+            RewardFunction::from_name(function.name())
+                .expect("configuration and rewards know the same functions"),
+        ),
+        RewardEntry::Program(program) => RewardSource::Process(ProcessOptions {
+            name: program.name.clone(),
+            command: program.command.clone(),
+            // More seconds than a duration holds are no limit.
+            timeout: Duration::try_from_secs_f64(program.timeout_s).unwrap_or(Duration::MAX),
+            max_restarts: program.max_restarts,
+            measures_accuracy: program.measures_accuracy,
+        }),
+    }
+}

@@ -1,0 +1,271 @@
+//! `external` becomes teachers.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::open_encoder;
+use crate::actions::generator::{Generate, GenerateError, Sampled, SamplingParameters};
+use crate::actions::teacher::endpoint::{
+    Budget, EndpointOptions, EndpointTeacher, OnTeacherFailure, Patience, RecordFile, RecordMode,
+};
+use crate::actions::teacher::{
+    ColumnTeacher, LoadModel, LocalOptions, LocalTeacher, RecordedOptions, RecordedTeacher, Roster,
+    Teacher,
+};
+use crate::config::{self, Endpoint, External, ExternalCacheMode, ExternalSource, Local, Run};
+use crate::device::OpenDevice;
+use crate::model::config::ModelConfig;
+use crate::model::weights::Weights;
+use crate::record::{Example, Prompt};
+use crate::run::folder::EXTERNAL_CACHE_FILE;
+use crate::run::trainer::STOP;
+
+/// The external models of the run, ready to act. Entries that name one folder share its weights.
+///
+/// # Errors
+/// If a file, folder or endpoint does not serve, or a recorded file lacks an example of the data set.
+pub fn roster(run: &Run, open: &OpenDevice, examples: &[Arc<Example>]) -> Result<Roster> {
+    let mut shared = Shared::new(run)?;
+    let mut teachers = Vec::new();
+    for external in &run.group.external {
+        teachers.push(teacher_with(
+            run,
+            external,
+            examples,
+            &|| Ok(open.clone()),
+            &mut shared,
+        )?);
+    }
+    Ok(Roster::new(teachers)?)
+}
+
+/// One external model by itself; `open` gives the device, if it needs one.
+///
+/// # Errors
+/// As [`roster`].
+pub fn teacher_of(
+    run: &Run,
+    external: &External,
+    examples: &[Arc<Example>],
+    open: &dyn Fn() -> Result<OpenDevice>,
+) -> Result<Box<dyn Teacher>> {
+    teacher_with(run, external, examples, open, &mut Shared::new(run)?)
+}
+
+/// What the external models of a run have in common.
+struct Shared {
+    /// Only runs with an endpoint keep a record.
+    record: Option<Arc<RecordFile>>,
+    folders: LocalFolders,
+}
+
+impl Shared {
+    fn new(run: &Run) -> Result<Self> {
+        let is_endpoint =
+            |external: &External| matches!(external.source, ExternalSource::Endpoint(_));
+        let has_endpoint = run.group.external.iter().any(is_endpoint);
+        Ok(Self {
+            record: has_endpoint.then(|| record_file(run)).transpose()?,
+            folders: LocalFolders::default(),
+        })
+    }
+}
+
+fn teacher_with(
+    run: &Run,
+    external: &External,
+    examples: &[Arc<Example>],
+    open: &dyn Fn() -> Result<OpenDevice>,
+    shared: &mut Shared,
+) -> Result<Box<dyn Teacher>> {
+    let (name, num_actions) = (external.name.clone(), external.num_actions);
+    Ok(match &external.source {
+        ExternalSource::Recorded { path } => {
+            let path = path.clone();
+            let teacher = RecordedTeacher::open(RecordedOptions {
+                name,
+                path,
+                num_actions,
+            })?;
+            teacher.check(examples)?;
+            Box::new(teacher)
+        }
+        ExternalSource::Column { column } => {
+            let teacher = ColumnTeacher::new(&name, column, num_actions);
+            teacher.check(examples)?;
+            Box::new(teacher)
+        }
+        ExternalSource::Endpoint(endpoint) => {
+            let record = shared
+                .record
+                .clone()
+                .expect("a run with an endpoint has a record");
+            Box::new(endpoint_teacher(run, external, endpoint, record, None)?)
+        }
+        ExternalSource::Local(local) => Box::new(local_teacher(
+            run,
+            &open()?,
+            external,
+            local,
+            &mut shared.folders,
+        )?),
+    })
+}
+
+/// The record of endpoint answers: `external_cache`, or `external_cache.jsonl` in `output_dir`.
+///
+/// # Errors
+/// If it cannot be opened, or a line is no entry.
+pub fn record_file(run: &Run) -> Result<Arc<RecordFile>> {
+    let mode = match run.group.external_cache_mode {
+        ExternalCacheMode::Auto => RecordMode::Auto,
+        ExternalCacheMode::Record => RecordMode::Record,
+        ExternalCacheMode::Replay => RecordMode::Replay,
+    };
+    let default = || run.output.output_dir.join(EXTERNAL_CACHE_FILE);
+    let path = run.group.external_cache.clone().unwrap_or_else(default);
+    if let (Some(folder), false) = (path.parent(), mode == RecordMode::Replay) {
+        std::fs::create_dir_all(folder).with_context(|| {
+            format!(
+                "{}: cannot be created\nhint: check `external_cache`",
+                folder.display()
+            )
+        })?;
+    }
+    Ok(Arc::new(RecordFile::open(Some(&path), mode)?))
+}
+
+/// An entry with a `base_url`; `max_cost` takes the place of its own.
+///
+/// # Errors
+/// If a value cannot be used, or the key is not in the environment.
+pub fn endpoint_teacher(
+    run: &Run,
+    external: &External,
+    endpoint: &Endpoint,
+    record: Arc<RecordFile>,
+    max_cost: Option<f64>,
+) -> Result<EndpointTeacher> {
+    let template = endpoint.prompt_template.as_ref().map(|path| {
+        std::fs::read_to_string(path).with_context(|| {
+            format!(
+                "{}: cannot be read\nhint: check `prompt_template` of `{}` in `external`",
+                path.display(),
+                external.name
+            )
+        })
+    });
+    let options = EndpointOptions {
+        api_key_env: endpoint.api_key_env.clone(),
+        num_actions: external.num_actions,
+        temperature: Some(endpoint.temperature),
+        // 1 is what servers do without it, and some refuse the key.
+        top_p: (endpoint.top_p < 1.0).then_some(endpoint.top_p),
+        max_tokens: endpoint.max_tokens,
+        seed: Some(endpoint.seed.unwrap_or(run.runtime.seed)),
+        logprobs: endpoint.logprobs,
+        prompt_template: template.transpose()?,
+        max_pixels: run.data.max_pixels,
+        patience: Patience {
+            timeout: Duration::try_from_secs_f64(endpoint.timeout_s).unwrap_or(Duration::MAX),
+            max_retries: endpoint.max_retries,
+            max_consecutive_failures: endpoint.max_consecutive_failures,
+            ..Patience::default()
+        },
+        budget: Budget {
+            max_concurrency: endpoint.max_concurrency,
+            requests_per_minute: endpoint.requests_per_minute,
+            price_per_million_input_tokens: endpoint.price_per_million_input_tokens,
+            price_per_million_output_tokens: endpoint.price_per_million_output_tokens,
+            max_cost: max_cost.or(endpoint.max_cost),
+        },
+        on_teacher_failure: match endpoint.on_teacher_failure {
+            config::OnTeacherFailure::Skip => OnTeacherFailure::Skip,
+            config::OnTeacherFailure::Stop => OnTeacherFailure::Stop,
+        },
+        stop: Some(&STOP),
+        ..EndpointOptions::new(&external.name, &endpoint.base_url, &endpoint.model)
+    };
+    Ok(EndpointTeacher::open(options, record)?)
+}
+
+/// The weights of local teachers by folder, shared while any of them has them in memory.
+type LocalFolders = Rc<RefCell<BTreeMap<PathBuf, Weak<Weights>>>>;
+
+fn local_teacher(
+    run: &Run,
+    open: &OpenDevice,
+    external: &External,
+    local: &Local,
+    folders: &mut LocalFolders,
+) -> Result<LocalTeacher> {
+    let folder = local.model_name_or_path.clone();
+    let config = ModelConfig::open(&folder)?;
+    let encoder = open_encoder(run, &folder, config.text.max_position_embeddings)?;
+    let suppressed = encoder.suppressed_tokens(config.text.vocab_size);
+    let options = LocalOptions {
+        name: external.name.clone(),
+        num_actions: external.num_actions,
+        parameters: SamplingParameters {
+            temperature: local.temperature as f32,
+            top_k: local.top_k,
+            top_p: local.top_p as f32,
+            min_p: 0.0,
+            max_new_tokens: local.max_tokens.min(run.sampling.max_completion_length),
+            // Importance weights need the probability with which it was drawn; greedy decoding has none.
+            logprob_temperature: if local.temperature > 0.0 {
+                local.temperature as f32
+            } else {
+                1.0
+            },
+            end_tokens: encoder.special().end_tokens.clone(),
+            suppressed: Some(suppressed.into()),
+            seed: run.runtime.seed,
+        },
+        unload_between_phases: run.group.unload_between_phases,
+    };
+    let (device, limit) = (open.device.clone(), open.max_buffer_bytes);
+    let (folders, name) = (Rc::clone(folders), external.name.clone());
+    let load: LoadModel = Box::new(move || {
+        let known = folders.borrow().get(&folder).and_then(Weak::upgrade);
+        let weights = match known {
+            Some(weights) => weights,
+            None => Rc::new(Weights::load(&folder, &device, limit)?),
+        };
+        folders
+            .borrow_mut()
+            .insert(folder.clone(), Rc::downgrade(&weights));
+        let megabytes = weights.count() as f64 * 4.0 / 1e6;
+        log::debug!("external source `{name}`: {megabytes:.1} MB of weights on the device");
+        let place = folder.display().to_string();
+        let model = crate::model::Qwen2Vl::new(&config, &weights, &place, &device)?;
+        Ok(Box::new(SharedModel {
+            model,
+            _weights: weights,
+        }))
+    });
+    Ok(LocalTeacher::open(options, load, encoder)?)
+}
+
+/// A model together with the weights that other teachers of the same folder look for.
+struct SharedModel {
+    model: crate::model::Qwen2Vl,
+    _weights: Rc<Weights>,
+}
+
+impl Generate for SharedModel {
+    fn generate(
+        &self,
+        prompts: &[Arc<Prompt>],
+        count: usize,
+        parameters: &SamplingParameters,
+    ) -> Result<Vec<Vec<Sampled>>, GenerateError> {
+        self.model.generate(prompts, count, parameters)
+    }
+}

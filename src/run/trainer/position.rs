@@ -1,0 +1,82 @@
+//! Where a run stands: all that a checkpoint keeps besides weights and optimizer.
+
+use anyhow::{Context, Result};
+
+use crate::config::Run;
+use crate::data::dataset::Cursor;
+use crate::run::folder::Checkpoint;
+use crate::run::metrics::{MetricsWindow, TrainerState};
+
+/// Where a run stands.
+#[derive(Debug)]
+pub(crate) struct Position {
+    /// transformers' trainer state.
+    pub state: TrainerState,
+    /// Which rows come next.
+    pub cursor: Cursor,
+    /// Steps that wait to be logged.
+    pub window: MetricsWindow,
+    /// The losses of all steps, for their mean at the end.
+    pub losses: MetricsWindow,
+    /// Generation batches of a replayed file that were used.
+    pub replayed: usize,
+}
+
+impl Position {
+    /// The beginning of a run of `total` steps over `rows` rows.
+    pub fn fresh(run: &Run, total: u64, rows: usize) -> Self {
+        let state = TrainerState {
+            max_steps: total,
+            save_steps: run.output.save_steps.steps(total),
+            logging_steps: run.output.logging_steps.steps(total),
+            train_batch_size: run.batch.per_device_train_batch_size as u64,
+            ..TrainerState::default()
+        };
+        let cursor = Cursor::new(rows, run.runtime.data_seed, run.data.shuffle_dataset);
+        let (window, losses) = (MetricsWindow::default(), MetricsWindow::default());
+        Self {
+            state,
+            cursor,
+            window,
+            losses,
+            replayed: 0,
+        }
+    }
+
+    /// Where `checkpoint` stands, with this run's length and intervals.
+    ///
+    /// # Errors
+    /// If it cannot be resumed, or belongs to a data set of another size.
+    pub fn resumed(self, checkpoint: &Checkpoint, rows: usize) -> Result<Self> {
+        let saved = TrainerState::load(&checkpoint.path)?;
+        let cursor: Option<Cursor> = saved.restore("cursor")?;
+        let cursor = cursor.context(
+            "the checkpoint has no data position\nhint: it was saved with `save_only_model`; start afresh from it",
+        )?;
+        cursor.check(rows)?;
+        Ok(Self {
+            cursor,
+            window: saved.restore("window")?.unwrap_or_default(),
+            losses: saved.restore("losses")?.unwrap_or_default(),
+            replayed: saved.restore("replayed")?.unwrap_or_default(),
+            state: TrainerState {
+                max_steps: self.state.max_steps,
+                save_steps: self.state.save_steps,
+                logging_steps: self.state.logging_steps,
+                train_batch_size: self.state.train_batch_size,
+                ..saved
+            },
+        })
+    }
+
+    /// Puts everything into the trainer state, which is what is written.
+    ///
+    /// # Errors
+    /// Never in practice: all parts have a JSON form.
+    pub fn keep(&mut self) -> Result<()> {
+        self.state.keep("cursor", &self.cursor)?;
+        self.state.keep("window", &self.window)?;
+        self.state.keep("losses", &self.losses)?;
+        Ok(self.state.keep("replayed", &self.replayed)?)
+    }
+}

@@ -1,0 +1,11 @@
+//! Results of runs: their files, checks and statistics, and what they say about the paper's claims.
+
+pub mod claims;
+pub mod collection;
+pub mod convergence;
+#[cfg(test)]
+pub(super) mod fixture;
+pub mod result;
+pub mod result_check;
+pub mod result_file;
+pub mod statistics;

@@ -1,0 +1,249 @@
+//! What a study compares, as its YAML files say it: one file per method over a base file with the families.
+//!
+//! Reads and checks; starts nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::config;
+
+use crate::study::error::{StudyError, io_error};
+use crate::study::results::result::{Domain, Family, Method, Role};
+
+/// A method of the study: what is done to the family's model, one stage after the other.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MethodFile {
+    title: String,
+    role: Role,
+    order: u32,
+    #[serde(default)]
+    counterpart: Option<String>,
+    #[serde(default = "yes")]
+    pass_at_k: bool,
+    stages: Vec<Stage>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// A method with its stages.
+#[derive(Debug, Clone)]
+pub struct MethodSettings {
+    /// Name, title, role, place; the key is the stem of the file.
+    pub method: Method,
+    /// Whether pass@k is measured.
+    pub pass_at_k: bool,
+    /// What is done to the family's model, in order; nothing for a model that is tested as it is.
+    pub stages: Vec<Stage>,
+}
+
+/// One `sft` or `train`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Which command.
+    pub command: StageCommand,
+    /// Configuration keys over those of the family and of the base; `external: experts` stands for the family's
+    /// external models, `external: first-expert` for the first of them.
+    #[serde(default)]
+    pub keys: Map<String, Value>,
+}
+
+/// The command of a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StageCommand {
+    /// Supervised.
+    Sft,
+    /// Reinforcement.
+    Train,
+}
+
+impl StageCommand {
+    /// The word on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sft => "sft",
+            Self::Train => "train",
+        }
+    }
+}
+
+/// The base of a study: machine, model, families, how they are tested.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// The model in words.
+    pub model: String,
+    /// Key of the method that the others are compared with.
+    pub baseline: String,
+    /// Configuration of supervised stages, beside this file.
+    pub sft: PathBuf,
+    /// Configuration of reinforcement, beside this file; also that of the evaluations.
+    pub train: PathBuf,
+    /// Memory that one process takes, in GiB.
+    pub process_gib: f64,
+    /// How pass@k is measured.
+    pub pass_at_k: PassSettings,
+    /// Configuration keys that a method needs at this scale, over its own: one entry per stage.
+    #[serde(default)]
+    pub methods: BTreeMap<String, Vec<Map<String, Value>>>,
+    /// The families, with what is specific to them.
+    pub families: BTreeMap<Family, FamilySettings>,
+    /// Named parts of the study.
+    #[serde(default)]
+    pub presets: BTreeMap<String, PartSettings>,
+    /// The file.
+    #[serde(skip)]
+    pub path: PathBuf,
+}
+
+/// pass@k: many samples per row.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PassSettings {
+    /// Rows of each split at most.
+    pub rows: usize,
+    /// Completions per row.
+    pub samples: usize,
+    /// Sampling temperature.
+    pub temperature: f64,
+    /// Nucleus size; 1 = none.
+    pub top_p: f64,
+}
+
+/// One family. In its texts `{shared}` stands for the folder of the family, `{folder}` for that of family and seed, `{seed}`
+/// for the seed, `{here}` for the folder of the base file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FamilySettings {
+    /// Commands that make the model that all seeds start from, without the program's name; none where it is there.
+    #[serde(default)]
+    pub shared: Vec<String>,
+    /// Commands that make the data of a seed; none where they are there.
+    #[serde(default)]
+    pub prepare: Vec<String>,
+    /// Checkpoint folder that every method starts from.
+    pub model_name_or_path: String,
+    /// Training rows.
+    pub dataset_name: String,
+    /// External models, as in the configuration key `external`.
+    #[serde(default)]
+    pub external: Vec<Map<String, Value>>,
+    /// Held-out rows.
+    pub tests: Vec<TestSettings>,
+    /// Configuration keys of every stage and evaluation.
+    #[serde(default)]
+    pub keys: Map<String, Value>,
+}
+
+/// One file of held-out rows.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestSettings {
+    /// Its name in the results.
+    pub split: String,
+    /// Whether it looks like the training rows.
+    pub domain: Domain,
+    /// The file.
+    pub rows: String,
+}
+
+/// A part of the study; what is not said is everything.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartSettings {
+    /// Keys of the methods.
+    #[serde(default)]
+    pub methods: Option<Vec<String>>,
+    /// Families.
+    #[serde(default)]
+    pub families: Option<Vec<Family>>,
+    /// Number of seeds.
+    #[serde(default)]
+    pub seeds: Option<u64>,
+}
+
+/// Reads a method file; its stem is the method's key.
+///
+/// # Errors
+/// The file cannot be read, lacks a key or has an unknown one.
+pub fn read_method(path: &Path) -> Result<MethodSettings, StudyError> {
+    let file: MethodFile = read(path)?;
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    Ok(MethodSettings {
+        method: Method {
+            key: stem.unwrap_or_default().to_owned(),
+            title: file.title,
+            role: file.role,
+            order: file.order,
+            counterpart: file.counterpart,
+        },
+        pass_at_k: file.pass_at_k,
+        stages: file.stages,
+    })
+}
+
+/// Reads the base file; configurations that it names are found beside it.
+///
+/// # Errors
+/// As [`read_method`], or a preset or a count that cannot be.
+pub fn read_base(path: &Path) -> Result<Base, StudyError> {
+    let mut base: Base = read(path)?;
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    base.sft = folder.join(&base.sft);
+    base.train = folder.join(&base.train);
+    base.path = path.to_path_buf();
+    let fault = |message: String| StudyError::Settings {
+        path: path.to_path_buf(),
+        message,
+    };
+    if base.process_gib.is_nan() || base.process_gib <= 0.0 {
+        return Err(fault(format!(
+            "`process_gib`: expected more than 0, found {}",
+            base.process_gib
+        )));
+    }
+    let pass = &base.pass_at_k;
+    let is_drawn = pass.temperature > 0.0;
+    if pass.rows == 0 || pass.samples == 0 || !is_drawn {
+        return Err(fault(
+            "`pass_at_k`: expected rows, samples and a temperature above 0".to_owned(),
+        ));
+    }
+    if let Some((family, _)) = base
+        .families
+        .iter()
+        .find(|(_, found)| found.tests.is_empty())
+    {
+        let family = family.name();
+        return Err(fault(format!(
+            "`families.{family}.tests`: expected at least one, found none"
+        )));
+    }
+    let lines = |found: &FamilySettings| [found.shared.clone(), found.prepare.clone()].concat();
+    let mut all = base.families.values().flat_map(lines);
+    if all.any(|line| line.trim().is_empty()) {
+        return Err(fault(
+            "`shared`, `prepare`: expected commands, found an empty line".to_owned(),
+        ));
+    }
+    Ok(base)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, StudyError> {
+    let text = std::fs::read_to_string(path).map_err(io_error("read", path))?;
+    let fault = |message: String| StudyError::Settings {
+        path: path.to_path_buf(),
+        message,
+    };
+    let value = config::parse_yaml(&text).map_err(fault)?;
+    serde_path_to_error::deserialize(value).map_err(|error| fault(error.to_string()))
+}

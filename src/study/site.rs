@@ -1,0 +1,205 @@
+//! A family with a seed: its folder, the flags of its commands, and digests of what they depend on.
+//!
+//! Starts nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::plan::Places;
+use super::settings::{Base, FamilySettings, Stage, StageCommand};
+use crate::config;
+use crate::study::error::{StudyError, io_error};
+use crate::study::results::result::Family;
+
+/// A file and what it says, which digests take in: of YAML the values, without comments.
+pub(super) struct ConfigFile {
+    pub path: PathBuf,
+    pub text: String,
+}
+
+impl ConfigFile {
+    fn open(path: &Path) -> Result<Self, StudyError> {
+        let mut text = std::fs::read_to_string(path).map_err(io_error("read", path))?;
+        if path.extension().is_some_and(|ending| ending == "yaml") {
+            let values = config::parse_yaml(&text).map_err(|message| StudyError::Settings {
+                path: path.to_path_buf(),
+                message,
+            })?;
+            text = values.to_string();
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            text,
+        })
+    }
+}
+
+/// A family with a seed: its folder and what is the same for all methods there.
+pub(super) struct Site<'a> {
+    pub base: &'a Base,
+    pub family: &'a FamilySettings,
+    pub family_name: Family,
+    pub seed: u64,
+    pub places: &'a Places,
+    pub name: String,
+    pub here: String,
+    pub shared: PathBuf,
+    pub folder: PathBuf,
+    pub digest: String,
+    pub sft: ConfigFile,
+    pub train: ConfigFile,
+}
+
+impl<'a> Site<'a> {
+    pub fn new(
+        base: &'a Base,
+        family: &'a FamilySettings,
+        (family_name, seed): (Family, u64),
+        places: &'a Places,
+    ) -> Result<Self, StudyError> {
+        let here = base.path.parent().unwrap_or_else(|| Path::new(""));
+        let here = here.display().to_string();
+        let text_of = |lines: &[String]| with_files(lines, &here);
+        let shared = digest_of(&[&text_of(&family.shared)?]);
+        let model = [&family.model_name_or_path, &family.dataset_name];
+        let digest = digest_of(&[&shared, &text_of(&family.prepare)?, model[0], model[1]]);
+        let name = format!("{} seed {seed}", family_name.name());
+        let folder = format!("{}-seed-{seed}-{digest}", family_name.name());
+        let shared = format!("{}-{shared}", family_name.name());
+        Ok(Self {
+            here: here.clone(),
+            base,
+            family,
+            family_name,
+            seed,
+            places,
+            name,
+            shared: places.output.join(shared),
+            folder: places.output.join(folder),
+            digest,
+            sft: ConfigFile::open(&base.sft)?,
+            train: ConfigFile::open(&base.train)?,
+        })
+    }
+
+    pub const fn config(&self, command: StageCommand) -> &ConfigFile {
+        match command {
+            StageCommand::Sft => &self.sft,
+            StageCommand::Train => &self.train,
+        }
+    }
+
+    pub fn fill(&self, text: &str) -> String {
+        text.replace("{folder}", &self.folder.display().to_string())
+            .replace("{shared}", &self.shared.display().to_string())
+            .replace("{here}", &self.here)
+            .replace("{seed}", &self.seed.to_string())
+    }
+
+    pub fn test_files(&self) -> String {
+        let files = self.family.tests.iter().map(|test| self.fill(&test.rows));
+        files.collect::<Vec<_>>().join(",")
+    }
+
+    /// The family's keys, those of the stage over them, and what the method needs at this scale over both, as flags.
+    pub fn keys(
+        &self,
+        (stage, index): (&Stage, usize),
+        method: &str,
+    ) -> Result<BTreeMap<String, String>, StudyError> {
+        let mut keys: Map<String, Value> = self.family.keys.clone();
+        keys.extend(stage.keys.clone());
+        let own = self
+            .base
+            .methods
+            .get(method)
+            .and_then(|stages| stages.get(index));
+        keys.extend(own.cloned().unwrap_or_default());
+        let wanted = keys.get("external").and_then(Value::as_str);
+        let count = match wanted {
+            Some("experts") => Some(usize::MAX),
+            Some("first-expert") => Some(1),
+            _ => None,
+        };
+        if let Some(count) = count {
+            if self.family.external.is_empty() {
+                let family = self.family_name.name();
+                return Err(StudyError::Settings {
+                    path: self.base.path.clone(),
+                    message: format!(
+                        "`families.{family}.external`: expected external models, which `{method}` learns from, found none"
+                    ),
+                });
+            }
+            let experts = self.family.external.iter().take(count).cloned();
+            let experts = experts.map(Value::Object);
+            keys.insert("external".to_owned(), experts.collect());
+        }
+        let flags = keys
+            .iter()
+            .map(|(key, value)| (key.clone(), flag_text(value)));
+        Ok(flags.collect())
+    }
+
+    /// Data and checkpoints from nothing need no device.
+    pub fn with_device(&self, mut words: Vec<String>) -> Vec<String> {
+        if ["sft", "train", "eval"].contains(&words[0].as_str()) {
+            words.extend(["--device".to_owned(), self.places.device.clone()]);
+        }
+        words
+    }
+}
+
+/// The lines, and the text of every file that they name beside the base file.
+pub(super) fn with_files(lines: &[String], here: &str) -> Result<String, StudyError> {
+    let mut text = lines.join("\n");
+    for word in lines.iter().flat_map(|line| line.split_whitespace()) {
+        let path = word.replace("{here}", here);
+        if Path::new(&path)
+            .extension()
+            .is_some_and(|ending| ending == "yaml")
+        {
+            text.push_str(&ConfigFile::open(Path::new(&path))?.text);
+        }
+    }
+    Ok(text)
+}
+
+pub(super) fn words(command: &str, config: &Path, flags: &[(&str, String)]) -> Vec<String> {
+    let mut words = vec![command.to_owned(), config.display().to_string()];
+    for (key, value) in flags {
+        words.push(format!("--{key}"));
+        words.push(value.clone());
+    }
+    words
+}
+
+/// A value as the command line takes it.
+pub(super) fn flag_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            let items = items.iter().filter_map(Value::as_str);
+            items.collect::<Vec<_>>().join(",")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Eight hexadecimal digits for these texts in this order.
+pub(super) fn digest_of(parts: &[&str]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let hash = hasher.finalize();
+    hash.iter().take(4).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
