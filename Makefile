@@ -28,7 +28,7 @@ ifneq ($(DEVICE),cpu)
 	.ci/vulkan-driver $(if $(filter auto,$(DEVICE)),optional)
 endif
 
-# Two servers of others, for tests/real_servers.rs: transformers' own and the litellm proxy.
+# Two servers of others, for tests/program/real_servers.rs: transformers' own and the litellm proxy.
 servers:
 	python3 -m venv --system-site-packages target/servers
 	target/servers/bin/pip install 'transformers[serving]==5.23.0' torchvision 'litellm[proxy]>=1.80,<1.100'

@@ -1,18 +1,16 @@
 //! Does a run that was interrupted and resumed end as if nothing had happened, bit for bit on the CPU?
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use half::bf16;
-use safetensors::SafeTensors;
-use support::golden_path;
-use support::run::{
+use crate::support::golden_path;
+use crate::support::run::{
     Workspace, assert_same_checkpoint, assert_same_logs, copy_folder, metric, metrics, names,
     shown, with,
 };
+use half::bf16;
+use safetensors::SafeTensors;
 
 type Keys<'a> = Vec<(&'a str, &'a str)>;
 
@@ -279,7 +277,7 @@ fn an_interrupted_program_saves_and_continues() {
     {
         std::thread::sleep(Duration::from_millis(2));
     }
-    support::program::signal(child.id(), rustix::process::Signal::INT);
+    crate::support::program::signal(child.id(), rustix::process::Signal::INT);
     assert!(
         child.wait().expect("ended").success(),
         "Ctrl-C is no failure"

@@ -1,11 +1,9 @@
 //! Does the `group_advantage` kernel agree with the stage, with TRL and with the method's vectors, on every device?
 
-mod support;
-
+use crate::support::{assert_close, devices, golden_path};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
-use support::{assert_close, devices, golden_path};
 use vision_ekipl::actions::advantage::{self, AdvantageInput, ScaleRewards};
 use vision_ekipl::kernels::group_advantage;
 

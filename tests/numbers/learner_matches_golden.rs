@@ -1,12 +1,10 @@
 //! Are loss, gradients and updates those of TRL and torch? One group of four completions on the tiny checkpoint.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::{Golden, assert_close, devices, golden_path};
 use burn::tensor::Device;
 use serde_json::Value;
-use support::{Golden, assert_close, devices, golden_path};
 use vision_ekipl::kernels::PolicyLossOptions;
 use vision_ekipl::learner::optimizer::adamw::AdamWOptions;
 use vision_ekipl::learner::{Learner, LearnerOptions, MicroBatchResult};

@@ -1,12 +1,10 @@
 //! Is `policy_loss` TRL's loss, in value, statistics and gradient, on every device?
 
-mod support;
-
+use crate::support::{Golden, assert_close, devices, golden_path};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
-use support::{Golden, assert_close, devices, golden_path};
 use vision_ekipl::kernels::{PolicyLossInput, PolicyLossOptions, policy_loss, policy_loss_metrics};
 
 /// One batch on the host, every field [R, T].

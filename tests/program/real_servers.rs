@@ -3,16 +3,14 @@
 //! They are Python programs: `make servers` installs them into `target/servers`, or the environment variable
 //! `VISION_EKIPL_SERVERS` names another virtual environment. Where there is none the tests say so and do nothing.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::golden_path;
-use support::run::{Workspace, json_lines, metric, shown, with};
+use crate::support::golden_path;
+use crate::support::run::{Workspace, json_lines, metric, shown, with};
 
 /// A server process; it ends with the test.
 struct RealServer {

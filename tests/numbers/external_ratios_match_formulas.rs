@@ -2,13 +2,11 @@
 //!
 //! The numbers come from `golden/external_ratios.py`, which knows the formulas and nothing of this program.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::{Golden, assert_close, devices, golden_path};
 use burn::tensor::Device;
 use serde_json::Value;
-use support::{Golden, assert_close, devices, golden_path};
 use vision_ekipl::actions::external_ratio::{
     ExternalRatio, ExternalRatioOptions, SupervisedShare, WeightLevel, stamp,
 };

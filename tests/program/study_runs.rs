@@ -1,13 +1,11 @@
 //! Does a study run every method once, survive a kill to equal results, keep what is done, and say what failed?
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::program::{Said, program, signal};
 use serde_json::Value;
-use support::program::{Said, program, signal};
 
 const METHODS: [&str; 3] = ["zero-shot", "reason-rft", "ekipl"];
 

@@ -1,14 +1,12 @@
 //! Is a run without external actions plain GRPO, bit for bit, and what do external actions add to it?
 
-mod support;
-
 use std::path::Path;
 
-use serde_json::{Map, Value};
-use support::golden_path;
-use support::run::{
+use crate::support::golden_path;
+use crate::support::run::{
     ROWS, Workspace, assert_same_checkpoint, assert_same_logs, json_lines, metric, metrics, shown,
 };
+use serde_json::{Map, Value};
 
 /// What the presets set and a test cannot afford.
 const SMALL: [(&str, &str); 5] = [

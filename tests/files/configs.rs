@@ -23,7 +23,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
             found.push(path);
         }
     }
-    // Methods and bases of the study are no configurations of one run; tests/study_runs.rs reads them.
+    // Methods and bases of the study are no configurations of one run; tests/program/study_runs.rs reads them.
     let of_study = |path: &PathBuf| {
         let named = |name: &str| path.ends_with(format!("study/base/{name}.yaml"));
         path.parent()

@@ -1,11 +1,9 @@
 //! Are the log-probabilities kept while sampling those that training computes, and is a draw a function of its seed?
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{Golden, devices, golden_path};
 use burn::tensor::Device;
-use support::{Golden, devices, golden_path};
 use vision_ekipl::actions::generator::{Generate, Sampled, SamplingParameters};
 use vision_ekipl::data::prompt::{PromptEncoder, PromptOptions};
 use vision_ekipl::kernels::PolicyLossOptions;

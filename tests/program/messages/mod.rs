@@ -1,9 +1,6 @@
 //! Does every bad input get a message that names the place, what was expected and found, and a remedy; and is nothing
 //! lost by it? The program is run as a person runs it.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod configuration;
 mod disk;
 mod model;

@@ -1,11 +1,9 @@
 //! Does the reward rise? A policy of random weights learns by GRPO alone to name the colour of a picture.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::run::{Workspace, json_lines, metric, shown};
 use serde_json::json;
-use support::run::{Workspace, json_lines, metric, shown};
 use vision_ekipl::start::checkpoint::{Sizes, write_checkpoint};
 use vision_ekipl::start::tokenizer::write_tokenizer;
 

@@ -1,8 +1,5 @@
 //! Do the commands do what they say? Each is run as a person runs it.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod counting;
 mod families;
 mod golden_rows;
@@ -10,10 +7,10 @@ mod reward_check;
 
 use std::path::{Path, PathBuf};
 
+use crate::support::program::{program, text};
+use crate::support::run::{Workspace, json_lines};
 use counting::counting;
 use serde_json::{Value, json};
-use support::program::{program, text};
-use support::run::{Workspace, json_lines};
 
 /// The flags of a key are one key in any spelling, and what a dry run prints is itself a configuration.
 #[test]

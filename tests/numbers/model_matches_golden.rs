@@ -1,11 +1,9 @@
 //! Is the model the model? Every stage against Hugging Face transformers on tiny random checkpoints.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{Golden, assert_close, devices, golden_path};
 use burn::tensor::{Device, Tensor};
-use support::{Golden, assert_close, devices, golden_path};
 use vision_ekipl::actions::generator::{Generate, SamplingParameters};
 use vision_ekipl::model::Qwen2Vl;
 use vision_ekipl::model::config::ModelConfig;

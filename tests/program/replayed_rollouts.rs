@@ -1,12 +1,10 @@
 //! Do given tokens train as sampled ones do, and as TRL trains on them?
 
-mod support;
-
 use std::path::{Path, PathBuf};
 
+use crate::support::run::{Workspace, json_lines, metric, metrics, shown};
+use crate::support::{Golden, golden_path};
 use serde_json::{Value, json};
-use support::run::{Workspace, json_lines, metric, metrics, shown};
-use support::{Golden, golden_path};
 use vision_ekipl::data::dataset::Cursor;
 
 /// Metrics that only a run has that samples, or the one that replays has not.

@@ -1,16 +1,14 @@
 //! Is a saved checkpoint the same kind of folder as the one it was loaded from, and the same model?
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::support::run::{Workspace, names, shown};
+use crate::support::{Golden, golden_path};
 use burn::tensor::Device;
 use half::bf16;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
-use support::run::{Workspace, names, shown};
-use support::{Golden, golden_path};
 use vision_ekipl::model::Qwen2Vl;
 use vision_ekipl::model::config::ModelConfig;
 use vision_ekipl::model::weights::{Weights, host_values};

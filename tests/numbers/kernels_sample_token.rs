@@ -1,12 +1,10 @@
 //! Does `sample_token` draw what transformers' warpers leave, on every device?
 
-mod support;
-
+use crate::support::{Golden, devices, golden_path};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
-use support::{Golden, devices, golden_path};
 use vision_ekipl::kernels::{
     NO_TOKEN, NOT_FINITE_TOKEN, SampleOptions, sample_token, sample_weights,
 };

@@ -1,16 +1,14 @@
 //! Does a run with a recorded, a local and an endpoint teacher train, survive a kill, and replay offline to equal numbers?
 
-mod support;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::golden_path;
+use crate::support::program::program;
+use crate::support::run::{Workspace, json_lines, metric, metrics, shown, with};
+use crate::support::server::Server;
 use serde_json::Value;
-use support::golden_path;
-use support::program::program;
-use support::run::{Workspace, json_lines, metric, metrics, shown, with};
-use support::server::Server;
 
 /// What asking says about itself; all other numbers are the run's.
 const ABOUT_ASKING: [&str; 8] = [

@@ -1,0 +1,12 @@
+//! Does the program do what it says, run as a person runs it: commands, messages, servers, kills and resumes?
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commands;
+mod external_runs;
+mod messages;
+mod real_servers;
+mod replayed_rollouts;
+mod resume_is_seamless;
+mod study_runs;
