@@ -16,7 +16,6 @@ use crate::kernels::{
     PolicyLossInput, PolicyLossMetrics, PolicyLossOptions, TokenLogprobOptions, policy_loss,
     policy_loss_metrics, token_logprob,
 };
-use crate::learner::likelihood;
 use crate::learner::optimizer::adamw::{AdamW, AdamWOptions};
 use crate::learner::optimizer::gradients::{GradientNorm, Gradients};
 use crate::model::config::ModelConfig;
