@@ -9,7 +9,7 @@ use super::result::{
 use super::statistics::mean_pass_at_k;
 
 /// Methods in the order of their first use in a test.
-pub(super) fn method(key: &str, role: Role) -> Method {
+pub(in crate::study) fn method(key: &str, role: Role) -> Method {
     Method {
         key: key.to_owned(),
         title: format!("The {key}"),
@@ -21,7 +21,7 @@ pub(super) fn method(key: &str, role: Role) -> Method {
 
 /// A run that gets `right` of ten rows right, in domain; out of domain one fewer. Its reward rises by 0.1 a step up to
 /// `right / 10` in ten steps and then stays for ten.
-pub(super) fn run(method: Method, family: Family, seed: u64, right: u32) -> RunResult {
+pub(in crate::study) fn run(method: Method, family: Family, seed: u64, right: u32) -> RunResult {
     let steps = (1..=20).map(|step| Step {
         step,
         samples: 8 * step,
@@ -99,7 +99,7 @@ fn last(split: &str, domain: Domain, right: u32) -> FinalEvaluation {
 }
 
 /// A run that failed.
-pub(super) fn missing(method: Method, family: Family, seed: u64) -> MissingRun {
+pub(in crate::study) fn missing(method: Method, family: Family, seed: u64) -> MissingRun {
     MissingRun {
         method,
         family,

@@ -4,7 +4,7 @@ pub mod claims;
 pub mod collection;
 pub mod convergence;
 #[cfg(test)]
-pub(super) mod fixture;
+pub(in crate::study) mod fixture;
 pub mod result;
 pub mod result_check;
 pub mod result_file;
