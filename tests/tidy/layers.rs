@@ -8,7 +8,7 @@ use super::source::{SourceFile, files};
 use super::{code_matches, matches, module, modules, report};
 
 /// Plain Rust on host data.
-const HOST: [&str; 16] = [
+const HOST: [&str; 15] = [
     "advantage",
     "batch",
     "cli",
@@ -22,18 +22,22 @@ const HOST: [&str; 16] = [
     "reward",
     "folder",
     "selection",
-    "study",
     "synthetic",
     "teacher",
 ];
 /// What any host module may use besides itself.
 const SHARED: [&str; 2] = ["record", "generator"];
-/// A model that answers on this device is a teacher too; it is the one device file of a host stage.
-const DEVICE_FILES_OF_HOST: [&str; 1] = ["src/actions/teacher/local.rs"];
+/// Parts of a composing module that are host stages themselves.
+const HOST_FOLDERS: [&str; 2] = ["src/study/report/", "src/study/results/"];
+/// A model that answers on this device is a teacher too; the report of a step gathers what the stages did.
+const NO_HOST_FILES: [&str; 2] = [
+    "src/actions/teacher/local.rs",
+    "src/run/metrics/step_report.rs",
+];
 /// `(module, module)`: the flags of the command line are the keys of the configuration.
 const PAIRS: [(&str, &str); 1] = [("cli", "config")];
 /// Modules that put stages, or what they report, together; every other one uses at most one of them.
-const COMPOSERS: [&str; 10] = [
+const COMPOSERS: [&str; 11] = [
     "commands",
     "setup",
     "train",
@@ -44,12 +48,17 @@ const COMPOSERS: [&str; 10] = [
     "checkpoint",
     "demo",
     "start",
+    "study",
 ];
 
 fn host_files() -> Vec<SourceFile> {
     let mut sources = files("src", "rs");
     sources.retain(|file| {
-        HOST.contains(&module(&file.path)) && !DEVICE_FILES_OF_HOST.contains(&file.path.as_str())
+        let host = HOST.contains(&module(&file.path))
+            || HOST_FOLDERS
+                .iter()
+                .any(|folder| file.path.starts_with(folder));
+        host && !NO_HOST_FILES.contains(&file.path.as_str())
     });
     sources
 }
