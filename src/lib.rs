@@ -18,7 +18,7 @@
 //!
 //! # Invariants (`tests/tidy` enforces them)
 //! - Host stages (`data`, `actions` and `learner::batch`) never name `burn`, `cubecl` or `wgpu`, and never import one another: they share
-//!   [`record`] and reach models through [`actions::generator::Generate`] only.
+//!   [`record`] and [`json_lines`], and reach models through [`actions::generator::Generate`] only.
 //! - Only `kernels` includes WGSL; every kernel has a CPU twin and appears in the parity tests.
 //! - Randomness enters as an explicit seed; no stage reads a clock.
 //! - Only `commands` and `run::metrics` print; everything else logs.
@@ -28,7 +28,8 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 
-// What travels.
+// What travels, and the text files that it travels in.
+pub mod json_lines;
 pub mod record;
 
 // Files -> prompts -> groups with credit (host).
