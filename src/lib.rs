@@ -28,9 +28,11 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 
-// What travels, and the text files that it travels in.
+// What can be chosen, what travels and the text files it travels in, what is drawn from.
 pub mod json_lines;
+pub mod options;
 pub mod record;
+pub mod seed;
 
 // Files -> prompts -> groups with credit (host).
 pub mod actions;

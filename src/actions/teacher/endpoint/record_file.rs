@@ -10,18 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::error::RecordError;
 use super::record_line::RecordLine;
 use crate::json_lines;
-
-/// What the record is used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RecordMode {
-    /// An answer that is there is taken; others are asked for and added.
-    #[default]
-    Auto,
-    /// Everything is asked for anew and added; what a run added itself it takes.
-    Record,
-    /// Nothing is asked for; what is not there is an error.
-    Replay,
-}
+pub use crate::options::RecordMode;
 
 /// Totals of one teacher's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
