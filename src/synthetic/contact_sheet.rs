@@ -2,10 +2,11 @@
 
 use tiny_skia::{FilterQuality, Pixmap, PixmapPaint, Transform};
 
+use super::drawn::Drawn;
 use super::error::SyntheticError;
 use super::options::SyntheticOptions;
 use super::text::{Lettering, Typeface};
-use super::{Drawn, draw, picture};
+use super::{draw, picture};
 
 const COLUMNS: usize = 4;
 const ROWS: usize = 3;
@@ -118,7 +119,7 @@ fn show(sheet: &mut Pixmap, tile: &Tile, left: f32, top: f32) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::{Family, Split};
+    use super::super::family::{Family, Split};
     use super::*;
 
     #[test]

@@ -5,18 +5,8 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::{Drawn, Family, Split};
-
-/// How an expert writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wording {
-    /// As the rows' own chains of thought.
-    Row,
-    /// The result with hardly a word.
-    Terse,
-    /// Whole sentences that name everything.
-    Verbose,
-}
+use super::drawn::{Drawn, Statement, Wording};
+use super::family::{Family, Split};
 
 /// One expert.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,13 +19,6 @@ pub struct Expert {
     pub wording: Wording,
     /// Probability that an answer, right or wrong, lacks tags.
     pub format_errors: f64,
-}
-
-/// Reasoning and the answer that it leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Statement {
-    pub reasoning: String,
-    pub answer: String,
 }
 
 /// What an expert says, in the form in which it is recorded.
@@ -52,21 +35,6 @@ pub(crate) struct RecordedAction<'a> {
     pub id: &'a str,
     pub source: &'a str,
     pub text: &'a str,
-}
-
-impl Wording {
-    /// Every wording.
-    pub const ALL: [Self; 3] = [Self::Row, Self::Terse, Self::Verbose];
-
-    /// The name in commands.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Row => "row",
-            Self::Terse => "terse",
-            Self::Verbose => "verbose",
-        }
-    }
 }
 
 impl Expert {

@@ -3,56 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
+use super::drawn::Drawn;
 use super::error::SyntheticError;
 use super::expert::{RecordedAction, Utterance};
-use super::options::{Split, SyntheticOptions};
-use super::{Drawn, picture};
-
-/// A Reason-RFT row. Test rows have no `cot`, as in the original.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Row {
-    id: String,
-    image: Images,
-    problem: String,
-    answer: String,
-    solution: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cot: Option<String>,
-    level: usize,
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-/// One path as text, several as a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-enum Images {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl Row {
-    /// Turns it into a task that only takes seeing.
-    pub(crate) fn name_instead(&mut self, (problem, answer): (String, String)) {
-        self.problem = problem;
-        self.solution.clone_from(&answer);
-        self.answer = answer;
-        self.cot = None;
-    }
-
-    /// Turns it into a request for its reasoning.
-    pub(crate) fn explain_instead(&mut self) {
-        let reasoning = self.cot.take().unwrap_or_default();
-        self.name_instead((format!("Explain: {}", self.problem), reasoning));
-    }
-
-    /// Leaves the answer alone.
-    pub(crate) fn answer_only(&mut self) {
-        self.cot = None;
-    }
-}
+use super::family::Split;
+use super::options::SyntheticOptions;
+use super::picture;
+use super::row::{Images, Row};
 
 fn cannot_write(path: &Path) -> impl FnOnce(std::io::Error) -> SyntheticError {
     let path = path.to_owned();

@@ -3,7 +3,7 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::files::Row;
+use super::row::Row;
 
 /// Shares of the training rows, 0 to 1; the rows that remain give a bare answer.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -5,13 +5,16 @@ mod attributes;
 mod camera;
 mod contact_sheet;
 mod counting;
+mod drawn;
 mod error;
 mod expert;
+mod family;
 mod files;
 mod fingerprint;
 mod lesson;
 mod options;
 mod picture;
+mod row;
 mod solid;
 mod structure;
 mod text;
@@ -23,38 +26,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use tiny_skia::Pixmap;
 
 pub use contact_sheet::contact_sheet;
+pub use drawn::Wording;
 pub use error::SyntheticError;
-pub use expert::{Expert, Wording};
+pub use expert::Expert;
+pub use family::{Difficulty, Family, Renderer, Split};
 pub use lesson::Lesson;
-pub use options::{Difficulty, Family, Renderer, Split, SyntheticOptions};
+pub use options::SyntheticOptions;
 
-use expert::{Statement, Utterance};
-use files::Row;
-
-/// One drawn example of a family.
-pub(crate) trait Drawn: Send {
-    /// The question, as the row holds it.
-    fn problem(&self) -> String;
-    /// The gold answer.
-    fn answer(&self) -> String;
-    /// The row's chain of thought.
-    fn reasoning(&self) -> String;
-    /// A task that only takes seeing, and its answer: what is in the picture, in the words of the reasoning.
-    fn naming(&self) -> (String, String);
-    /// Steps that the answer takes.
-    fn level(&self) -> usize;
-    /// Which kind of problem it is.
-    fn kind(&self) -> String;
-    /// A number for everything that can be seen; it decides between training and test.
-    fn fingerprint(&self) -> u64;
-    /// The pictures in order, each with what its file's name ends in.
-    fn pictures(&self, size: u32) -> Vec<(&'static str, Pixmap)>;
-    /// What an expert says who is right or surely wrong.
-    fn statement(&self, rng: &mut ChaCha8Rng, right: bool, wording: Wording) -> Statement;
-}
+use drawn::Drawn;
+use expert::Utterance;
+use row::Row;
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use tiny_skia::{FillRule, Path, PathBuilder, Pixmap, Rect, Transform};
 
-use super::super::Split;
 use super::super::attributes::{Color, Shape};
+use super::super::family::Split;
 use super::super::picture::{Place, Rgb, canvas, plain, polygon};
 use super::scene::{Object, Scene};
 
@@ -127,7 +127,7 @@ fn corners(corners: &[(f32, f32)], radius: f32) -> Option<Path> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{Difficulty, Renderer};
+    use super::super::super::family::{Difficulty, Renderer};
     use super::super::scene::tests::scene;
     use super::*;
 

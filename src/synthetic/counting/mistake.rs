@@ -148,7 +148,7 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    use super::super::super::{Difficulty, Renderer, Split};
+    use super::super::super::family::{Difficulty, Renderer, Split};
     use super::super::question::tests::all_kinds;
     use super::super::scene::tests::scene;
     use super::*;

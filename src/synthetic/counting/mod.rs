@@ -12,8 +12,8 @@ mod vehicles;
 use rand_chacha::ChaCha8Rng;
 use tiny_skia::Pixmap;
 
-use super::expert::{Statement, Wording};
-use super::{Difficulty, Drawn, Renderer, Split};
+use super::drawn::{Drawn, Statement, Wording};
+use super::family::{Difficulty, Renderer, Split};
 use question::{Question, Step};
 use scene::{Scene, Vocabulary, grid_for};
 

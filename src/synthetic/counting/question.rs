@@ -4,7 +4,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use super::super::attributes::{Color, Material, Shape, Size};
-use super::super::{Difficulty, Renderer};
+use super::super::family::{Difficulty, Renderer};
 use super::scene::{Object, SIZES, Vocabulary};
 
 /// Which objects are meant; `None` leaves an attribute open.
@@ -310,7 +310,7 @@ pub(super) mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    use super::super::super::Split;
+    use super::super::super::family::Split;
     use super::super::scene::tests::scene;
     use super::*;
 

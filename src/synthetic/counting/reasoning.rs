@@ -1,8 +1,8 @@
 //! Written reasoning from seen objects to a number, in three wordings. It knows no right and wrong.
 
-use super::super::Difficulty;
 use super::super::attributes::{Color, Material, Size};
-use super::super::expert::Wording;
+use super::super::drawn::Wording;
+use super::super::family::Difficulty;
 use super::question::{Filter, Question, Step};
 use super::scene::Object;
 

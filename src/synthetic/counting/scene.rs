@@ -4,8 +4,8 @@ use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::super::attributes::{Color, Material, Shape, Size};
+use super::super::family::{Difficulty, Renderer, Split};
 use super::super::fingerprint::{fingerprint, thousandths};
-use super::super::{Difficulty, Renderer, Split};
 
 /// Both sizes of counting scenes.
 pub(super) const SIZES: [Size; 2] = [Size::Small, Size::Large];

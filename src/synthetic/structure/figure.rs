@@ -301,7 +301,7 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    use super::super::super::{Difficulty, Split};
+    use super::super::super::family::{Difficulty, Split};
     use super::*;
 
     fn between(at: Point, [a, b]: [Point; 2]) -> f32 {

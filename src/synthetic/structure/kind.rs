@@ -3,7 +3,7 @@
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
-use super::super::{Difficulty, Split};
+use super::super::family::{Difficulty, Split};
 
 /// One kind of problem; the order of a kind's numbers is that of its sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

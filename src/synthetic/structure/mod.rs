@@ -14,9 +14,9 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use tiny_skia::Pixmap;
 
-use super::expert::{Statement, Wording};
+use super::drawn::{Drawn, Statement, Wording};
+use super::family::{Difficulty, Split};
 use super::fingerprint::{fingerprint, letters, thousandths};
-use super::{Difficulty, Drawn, Split};
 use choices::Choices;
 use kind::{Kind, number};
 use render::Pose;

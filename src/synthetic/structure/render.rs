@@ -4,7 +4,7 @@ use std::f32::consts::{PI, TAU};
 
 use tiny_skia::Pixmap;
 
-use super::super::Split;
+use super::super::family::Split;
 use super::super::picture::{Place, canvas, ellipse, fill, line, plain, polygon, stroke, veil};
 use super::super::text::Lettering;
 use super::labels::{Half, Labels};
@@ -315,7 +315,7 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    use super::super::super::Difficulty;
+    use super::super::super::family::Difficulty;
     use super::super::kind::Kind;
     use super::super::mark::length;
     use super::*;

@@ -61,7 +61,7 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    use super::super::super::{Difficulty, Split};
+    use super::super::super::family::{Difficulty, Split};
     use super::*;
 
     #[test]

@@ -1,6 +1,6 @@
 //! How the diagrams of a split look. It draws nothing.
 
-use super::super::Split;
+use super::super::family::Split;
 use super::super::picture::Rgb;
 use super::super::text::Typeface;
 

@@ -6,17 +6,8 @@ use rand::Rng;
 use rand::seq::IteratorRandom;
 
 use super::super::attributes::{Color, Material, Shape, Size};
+use super::function::Function;
 use super::scene::{Cell, Object, Rules, pick};
-
-/// The five functions, in the order of the task's prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Function {
-    Size,
-    Color,
-    Material,
-    Shape,
-    Position,
-}
 
 /// A direction as the central camera sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,26 +33,6 @@ pub(super) enum Value {
 pub(super) struct Call {
     pub object: usize,
     pub value: Value,
-}
-
-impl Function {
-    pub(super) const ALL: [Self; 5] = [
-        Self::Size,
-        Self::Color,
-        Self::Material,
-        Self::Shape,
-        Self::Position,
-    ];
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Size => "change_size",
-            Self::Color => "change_color",
-            Self::Material => "change_material",
-            Self::Shape => "change_shape",
-            Self::Position => "change_position",
-        }
-    }
 }
 
 impl Direction {
@@ -296,7 +267,7 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    use super::super::super::Difficulty;
+    use super::super::super::family::Difficulty;
     use super::super::scene;
     use super::*;
 

@@ -1,7 +1,7 @@
 //! A transformation in words: the tuples of the problem and three ways to reason. It knows no right and wrong.
 
-use super::super::Difficulty;
-use super::super::expert::Wording;
+use super::super::drawn::Wording;
+use super::super::family::Difficulty;
 use super::change::{self, Call, Value};
 use super::scene::{Object, Rules};
 

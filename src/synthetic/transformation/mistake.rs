@@ -80,7 +80,7 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    use super::super::super::Difficulty;
+    use super::super::super::family::Difficulty;
     use super::super::{change, scene};
     use super::*;
 

@@ -3,6 +3,7 @@
 
 mod change;
 mod describe;
+mod function;
 mod mistake;
 mod scene;
 
@@ -10,11 +11,11 @@ use rand_chacha::ChaCha8Rng;
 use tiny_skia::Pixmap;
 
 use super::camera::{Camera, draw_ground};
-use super::expert::{Statement, Wording};
+use super::drawn::{Drawn, Statement, Wording};
+use super::family::{Difficulty, Split};
 use super::fingerprint::fingerprint;
 use super::picture::canvas;
 use super::solid::{Solid, draw_all};
-use super::{Difficulty, Drawn, Split};
 use change::Call;
 use scene::{Object, Rules};
 

@@ -3,10 +3,10 @@
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
-use super::super::Difficulty;
 use super::super::attributes::{Color, Material, Shape, Size};
+use super::super::family::Difficulty;
 use super::super::fingerprint::thousandths;
-use super::change::Function;
+use super::function::Function;
 
 /// Right, away from the central camera; whole numbers from `-reach` to `reach`.
 pub(super) type Cell = (i32, i32);
