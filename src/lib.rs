@@ -18,7 +18,7 @@
 //!
 //! # Invariants (`tests/tidy` enforces them)
 //! - Host stages (`data`, `actions` and `learner::batch`) never name `burn`, `cubecl` or `wgpu`, and never import one another: they share
-//!   [`record`] and [`json_lines`], and reach models through [`actions::generator::Generate`] only.
+//!   [`record`] and reach models through [`actions::generator::Generate`] only.
 //! - Only `kernels` includes WGSL; every kernel has a CPU twin and appears in the parity tests.
 //! - Randomness enters as an explicit seed; no stage reads a clock.
 //! - Only `commands` and `run::metrics` print; everything else logs.
@@ -28,11 +28,10 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 
-// What can be chosen, what travels and the text files it travels in, what is drawn from.
-pub mod json_lines;
-pub mod options;
+// What travels, how text of others is shown, and the arithmetic that several stages share.
+pub mod printable;
 pub mod record;
-pub mod seed;
+pub mod statistics;
 
 // Files -> prompts -> groups with credit (host).
 pub mod actions;

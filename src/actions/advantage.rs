@@ -7,11 +7,68 @@
 
 use std::collections::BTreeMap;
 
-pub use crate::options::{AdvantageBaseline, ScaleRewards};
+use serde::{Deserialize, Serialize};
+
 use crate::record::{Group, Source};
+use crate::statistics;
 
 /// Added to a standard deviation before it divides.
 pub const EPSILON: f64 = 1e-4;
+
+/// `advantage_baseline`: whose rewards give the mean and the standard deviation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdvantageBaseline {
+    /// The selected actions: their advantages sum to 0.
+    #[default]
+    Selected,
+    /// The whole pool: the advantages of a top-reward selection sum to 0 or more.
+    Pool,
+    /// All policy actions, selected or not (LUFFY, CalibRL).
+    PolicyOnly,
+}
+
+/// `scale_rewards`: what divides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "WrittenScale", rename_all = "snake_case")]
+pub enum ScaleRewards {
+    /// The standard deviation of the group's baseline set.
+    #[default]
+    Group,
+    /// The standard deviation of all selected actions of the generation batch.
+    Batch,
+    /// Nothing.
+    None,
+}
+
+/// `scale_rewards` as it is written: a word, or a boolean as in older TRL files.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "`scale_rewards` must be group, batch or none (true means group, false means none)"
+)]
+enum WrittenScale {
+    Word(ScaleWord),
+    Switch(bool),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ScaleWord {
+    Group,
+    Batch,
+    None,
+}
+
+impl From<WrittenScale> for ScaleRewards {
+    fn from(written: WrittenScale) -> Self {
+        match written {
+            WrittenScale::Word(ScaleWord::Group) | WrittenScale::Switch(true) => Self::Group,
+            WrittenScale::Word(ScaleWord::Batch) => Self::Batch,
+            WrittenScale::Word(ScaleWord::None) | WrittenScale::Switch(false) => Self::None,
+        }
+    }
+}
 
 /// How rewards become advantages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,10 +113,6 @@ pub struct RewardStatistics {
 impl RewardStatistics {
     /// The statistics of the rewards that are not NaN.
     #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "batches are far smaller than 2^53"
-    )]
     pub fn of(rewards: &[f32]) -> Self {
         let present = || rewards.iter().copied().filter(|reward| !reward.is_nan());
         let Some(first) = present().next() else {
@@ -77,15 +130,12 @@ impl RewardStatistics {
                 zero_spread: true,
             };
         }
-        let mean = present().map(f64::from).sum::<f64>() / count as f64;
-        let squares: f64 = present()
-            .map(|reward| (f64::from(reward) - mean).powi(2))
-            .sum();
-        let standard_deviation = (squares / (count - 1) as f64).sqrt();
+        let values: Vec<f64> = present().map(f64::from).collect();
+        let (mean, variance) = (statistics::mean(&values), statistics::variance(&values));
         Self {
             count,
-            mean,
-            standard_deviation,
+            mean: mean.unwrap_or(0.0),
+            standard_deviation: variance.map_or(0.0, f64::sqrt),
             zero_spread: false,
         }
     }
@@ -460,5 +510,22 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn scale_rewards_accepts_the_booleans_of_older_files() {
+        let read = |text: &str| serde_json::from_str::<ScaleRewards>(text);
+        assert_eq!(read("true").expect("accepted"), ScaleRewards::Group);
+        assert_eq!(read("false").expect("accepted"), ScaleRewards::None);
+        assert_eq!(read("\"batch\"").expect("accepted"), ScaleRewards::Batch);
+        assert_eq!(
+            serde_json::to_string(&ScaleRewards::None).expect("writable"),
+            "\"none\""
+        );
+        let message = read("\"groups\"").expect_err("refused").to_string();
+        assert!(
+            message.contains("must be group, batch or none"),
+            "{message}"
+        );
     }
 }

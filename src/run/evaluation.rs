@@ -21,7 +21,7 @@ use crate::model::weights::Weights;
 use crate::record::{Example, Task};
 use crate::run::metrics::StepMetrics;
 use crate::run::setup;
-use crate::study::results::statistics::mean_pass_at_k;
+use crate::statistics::mean_pass_at_k;
 
 /// Rows of one task in one split.
 pub struct EvaluationSet {
@@ -253,7 +253,11 @@ impl Evaluator<'_> {
                 let mut right = 0;
                 let before = tally.score;
                 for scored in group {
-                    let score = eval_score(example, &scored.action.text, run.data.score_compat);
+                    let score = eval_score(
+                        example,
+                        &scored.action.text,
+                        setup::same_word(&run.data.score_compat),
+                    );
                     right += u32::from(score.exact);
                     tally.add(score.score, score.exact, &scored);
                 }

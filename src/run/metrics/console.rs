@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
+use crate::printable::{printable, printable_lines};
+
 /// The bars on the screen; log lines are printed above them.
 static SCREEN: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
@@ -50,7 +52,8 @@ impl Progress {
 
     /// One more step is done; `message` stands at the end of the line.
     pub fn advance(&mut self, message: &str) {
-        self.bar.set_message(message.to_owned());
+        let message = &printable(message).to_string();
+        self.bar.set_message(message.clone());
         self.bar.inc(1);
         let last = Some(self.bar.position()) == self.bar.length();
         if let Some(printed) = &mut self.plain
@@ -127,6 +130,26 @@ fn left(per_second: f64, eta: Duration) -> String {
         (0, minutes, seconds) => format!("{minutes}m {seconds:02}s left"),
         (hours, minutes, _) => format!("{hours}h {minutes:02}m left"),
     }
+}
+
+/// One line of the log as env_logger writes it, `[WARN  vision_ekipl::run] text`, of whatever was quoted in it only what can be
+/// read: no escape sequence of a row, a model file or a server reaches the terminal.
+///
+/// # Errors
+/// The target cannot be written.
+pub fn write_log_line(
+    out: &mut env_logger::fmt::Formatter,
+    record: &log::Record<'_>,
+) -> io::Result<()> {
+    let level = record.level();
+    let style = out.default_level_style(level);
+    let text = record.args().to_string();
+    writeln!(
+        out,
+        "[{style}{level:<5}{style:#} {}] {}",
+        record.target(),
+        printable_lines(&text)
+    )
 }
 
 /// Standard error for the logger: prints above the progress bars instead of through them.

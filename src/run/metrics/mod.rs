@@ -14,7 +14,7 @@ mod watchdog;
 mod window;
 
 pub use completions::{COMPLETIONS_FILE, CompletionsLog};
-pub use console::{LogWriter, Progress, table};
+pub use console::{LogWriter, Progress, table, write_log_line};
 pub use jsonl::{JsonLines, METRICS_FILE, MetricsLog};
 pub use step_metrics::{
     LoggedStep, StepMetrics, max_ignoring_nan, mean_ignoring_nan, min_ignoring_nan,

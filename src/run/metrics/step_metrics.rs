@@ -6,6 +6,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::statistics;
+
 /// Metric name -> value, in order of first insertion.
 ///
 /// `{"loss": 0.02, "reward": 1.4, "completions/mean_length": 31.0}`
@@ -158,25 +160,17 @@ impl<'de> Deserialize<'de> for StepMetrics {
 /// Mean of the values that are not NaN; NaN if there is none (torch's `nanmean`).
 #[must_use]
 pub fn mean_ignoring_nan(values: impl IntoIterator<Item = f64>) -> f64 {
-    let (mut sum, mut count) = (0.0, 0_u32);
-    for value in values.into_iter().filter(|value| !value.is_nan()) {
-        sum += value;
-        count += 1;
-    }
-    sum / f64::from(count)
+    statistics::mean(&without_nan(values)).unwrap_or(f64::NAN)
 }
 
 /// Unbiased standard deviation of the values that are not NaN (TRL's `nanstd`); NaN for fewer than two.
 #[must_use]
 pub fn std_ignoring_nan(values: impl IntoIterator<Item = f64>) -> f64 {
-    let values: Vec<f64> = values.into_iter().filter(|value| !value.is_nan()).collect();
-    let mean = mean_ignoring_nan(values.iter().copied());
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    if values.len() < 2 {
-        f64::NAN
-    } else {
-        (squares / (values.len() - 1) as f64).sqrt()
-    }
+    statistics::variance(&without_nan(values)).map_or(f64::NAN, f64::sqrt)
+}
+
+fn without_nan(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
+    values.into_iter().filter(|value| !value.is_nan()).collect()
 }
 
 /// Smallest of the values that are not NaN (TRL's `nanmin`); NaN if there is none.
