@@ -7,12 +7,13 @@ use anyhow::{Context, Result, bail};
 
 use super::train::catch_interrupts;
 use crate::cli::StudyArguments;
-use crate::study::plan::{LAST_CHECKPOINT, Places, Plan, command_line};
+use crate::study::plan::{LAST_CHECKPOINT, Plan, command_line};
 use crate::study::report;
 use crate::study::results::result::{Family, MissingKind, MissingRun};
 use crate::study::results::result_file;
 use crate::study::session::Session;
 use crate::study::settings::{self, Base, MethodSettings, PartSettings};
+use crate::study::site::Places;
 
 /// `vision-ekipl study`.
 pub(super) fn run(arguments: &StudyArguments) -> Result<()> {

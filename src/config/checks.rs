@@ -4,16 +4,15 @@
 
 use std::collections::BTreeSet;
 
-use super::error::ConfigError;
-use super::external::{ExternalSource, Local};
-use super::file::RawConfig;
-use super::purpose::Purpose;
-use super::run::Run;
-use super::special_values::Resume;
-use crate::options::{
+use super::choice::{
     AdvantageBaseline, ExternalRatio, ImportanceSamplingLevel, IntervalStrategy, LossType,
     SchedulerType, Selection, WeightLevel,
 };
+use super::error::ConfigError;
+use super::external::{ExternalSource, Local};
+use super::file::RawConfig;
+use super::special_values::Resume;
+use super::{Purpose, Run};
 
 type Check = Result<(), ConfigError>;
 

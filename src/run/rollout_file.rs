@@ -8,7 +8,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::json_lines;
 use crate::record::{Group, Source};
 
 /// One action of one step.
@@ -104,20 +103,24 @@ pub fn read(
     accepted: &Accepted<'_>,
 ) -> Result<Vec<Vec<RolloutRow>>, RolloutFileError> {
     let shown = path.display().to_string();
-    let content = json_lines::read(path).map_err(|source| RolloutFileError::Io {
+    let text = std::fs::read_to_string(path).map_err(|source| RolloutFileError::Io {
         path: shown.clone(),
         source,
     })?;
     let mut steps: BTreeMap<u64, Vec<RolloutRow>> = BTreeMap::new();
-    for line in json_lines::lines(&content) {
+    for (index, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
         let wrong = |(problem, hint)| RolloutFileError::Row {
             path: shown.clone(),
-            line: line.number,
+            line: index + 1,
             problem,
             hint,
         };
         let row: RolloutRow =
-            json_lines::parse(line.text).map_err(|fault| wrong((fault.to_string(), FORM)))?;
+            serde_json::from_str(line).map_err(|error| wrong((error.to_string(), FORM)))?;
         check(&row, accepted).map_err(wrong)?;
         steps.entry(row.step).or_default().push(row);
     }

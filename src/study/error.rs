@@ -70,6 +70,14 @@ pub enum StudyError {
         /// Its digest.
         found: String,
     },
+    /// Something at the place of a file of the report that is none.
+    #[error(
+        "{}: expected nothing or a file of an earlier report, found something else\nhint: move it away, or give another folder with --report", path.display()
+    )]
+    NotAReport {
+        /// The file.
+        path: PathBuf,
+    },
     /// Two results of the same run.
     #[error(
         "expected one result per method, family and seed, found two of `{run}`\nhint: keep one of the two files"

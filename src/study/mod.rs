@@ -11,5 +11,4 @@ pub mod results;
 pub mod runner;
 pub mod session;
 pub mod settings;
-mod site;
-pub mod text;
+pub mod site;

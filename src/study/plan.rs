@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::settings::{Base, MethodSettings, StageCommand};
-use super::site::{Site, digest_of, flag_text, with_files, words};
+use super::site::{Places, Site, digest_of, flag_text, with_files, words};
 use crate::study::error::StudyError;
 use crate::study::results::result::{Family, Method};
 
@@ -16,17 +16,6 @@ pub const LAST_CHECKPOINT: &str = "{last:";
 
 /// The test of a finished run: greedy, on every row, whatever the evaluations during training take.
 const ALL_ROWS: [(&str, &str); 2] = [("eval_temperature", "0"), ("max_eval_samples", "null")];
-
-/// Where a study keeps its things, and what all commands share.
-#[derive(Debug, Clone)]
-pub struct Places {
-    /// Data, models and logs.
-    pub output: PathBuf,
-    /// One result per run.
-    pub results: PathBuf,
-    /// `--device` of every command.
-    pub device: String,
-}
 
 /// One command, run once.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,11 +9,21 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::plan::Places;
 use super::settings::{Base, FamilySettings, Stage, StageCommand};
 use crate::config;
 use crate::study::error::{StudyError, io_error};
 use crate::study::results::result::Family;
+
+/// Where a study keeps its things, and what all commands share.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Data, models and logs.
+    pub output: PathBuf,
+    /// One result per run.
+    pub results: PathBuf,
+    /// `--device` of every command.
+    pub device: String,
+}
 
 /// A file and what it says, which digests take in: of YAML the values, without comments.
 pub(super) struct ConfigFile {

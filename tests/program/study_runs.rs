@@ -1,5 +1,6 @@
 //! Does a study run every method once, survive a kill to equal results, keep what is done, and say what failed?
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -333,4 +334,67 @@ fn the_shipped_study_plans_every_method_for_every_family_and_seed() {
     );
     let smoke = plan(&["--dry-run", "--preset", "smoke"]);
     assert!(smoke.contains("# 3 runs"), "{smoke}");
+}
+
+#[test]
+fn the_committed_report_is_what_the_program_makes_of_the_committed_results() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let site = Site::new();
+    let report = site.path("report").display().to_string();
+    let committed = root.join("benches/results/study");
+    let runs = committed.join("runs").display().to_string();
+    let more = [
+        "--preset",
+        "core",
+        "--report-only",
+        "--results",
+        &runs,
+        "--report",
+        &report,
+    ];
+    let mut words = vec!["study".to_owned()];
+    let mut methods: Vec<String> = std::fs::read_dir(root.join("configs/study"))
+        .expect("methods")
+        .map(|entry| entry.expect("a file").path().display().to_string())
+        .filter(|path| path.ends_with(".yaml"))
+        .collect();
+    methods.sort();
+    words.extend(methods);
+    words.extend(more.map(str::to_owned));
+    words.extend([
+        "--output".to_owned(),
+        site.path("output").display().to_string(),
+    ]);
+    program(&words).done();
+    let read = |path: PathBuf| {
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    for name in ["report.md", "results.csv"] {
+        assert_eq!(
+            read(site.path("report").join(name)),
+            read(committed.join(name)),
+            "{name}"
+        );
+    }
+    let charts = |folder: PathBuf| -> BTreeSet<String> {
+        let entries = std::fs::read_dir(folder).expect("charts");
+        entries
+            .map(|entry| {
+                entry
+                    .expect("a file")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect()
+    };
+    let names = charts(committed.join("charts"));
+    assert_eq!(charts(site.path("report").join("charts")), names);
+    for name in names {
+        let chart = |folder: PathBuf| read(folder.join("charts").join(&name));
+        assert!(
+            chart(site.path("report")) == chart(committed.clone()),
+            "charts/{name} differs"
+        );
+    }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::actions::reward::{ProcessOptions, RewardOptions, RewardSource, Rewards};
+use crate::actions::reward::{
+    ProcessOptions, RewardFunction, RewardOptions, RewardSource, Rewards,
+};
 use crate::config::{RewardEntry, Run};
 
 /// The rewards of the run; programs among them are started.
@@ -27,7 +29,10 @@ pub fn rewards(run: &Run) -> Result<Rewards> {
 
 fn reward_source(entry: &RewardEntry) -> RewardSource {
     match entry {
-        RewardEntry::BuiltIn(function) => RewardSource::BuiltIn(*function),
+        RewardEntry::BuiltIn(function) => RewardSource::BuiltIn(
+            RewardFunction::from_name(function.name())
+                .expect("configuration and rewards know the same functions"),
+        ),
         RewardEntry::Program(program) => RewardSource::Process(ProcessOptions {
             name: program.name.clone(),
             command: program.command.clone(),

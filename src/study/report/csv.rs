@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::printable::printable;
 use crate::study::error::{StudyError, io_error};
 use crate::study::report::charts::pass::powers_of_two;
 use crate::study::results::result::{Domain, FinalEvaluation, Role, RunResult};
@@ -28,11 +29,14 @@ const COLUMNS: [&str; 18] = [
     "config_digest",
 ];
 
-/// Writes `results.csv`.
+/// What every `results.csv` begins with.
+pub(super) const MARK: &str = "method,title,role,family,seed,split";
+
+/// The text of `results.csv`.
 ///
 /// # Errors
-/// The file cannot be written.
-pub fn write(results: &[RunResult], path: &Path) -> Result<(), StudyError> {
+/// The path names a file that cannot be written; a table in memory always can.
+pub(super) fn render(results: &[RunResult], path: &Path) -> Result<String, StudyError> {
     let samples = |run: &RunResult| {
         let finals = run.final_evaluations.iter();
         let samples = finals.filter_map(|one| Some(one.pass_at_k.as_ref()?.samples_per_row));
@@ -44,7 +48,7 @@ pub fn write(results: &[RunResult], path: &Path) -> Result<(), StudyError> {
         .max()
         .map_or(Vec::new(), powers_of_two);
     let failed = |error: csv::Error| io_error("write", path)(error.into());
-    let mut writer = csv::Writer::from_path(path).map_err(failed)?;
+    let mut writer = csv::Writer::from_writer(Vec::new());
     let header = COLUMNS.iter().map(|column| (*column).to_owned());
     let header = header.chain(ks.iter().map(|k| format!("pass@{k}")));
     writer.write_record(header).map_err(failed)?;
@@ -55,7 +59,9 @@ pub fn write(results: &[RunResult], path: &Path) -> Result<(), StudyError> {
                 .map_err(failed)?;
         }
     }
-    writer.flush().map_err(io_error("write", path))
+    let bytes = writer.into_inner();
+    let bytes = bytes.map_err(|error| io_error("write", path)(error.into_error()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn record(run: &RunResult, evaluation: &FinalEvaluation, ks: &[u32]) -> Vec<String> {
@@ -96,5 +102,55 @@ fn record(run: &RunResult, evaluation: &FinalEvaluation, ks: &[u32]) -> Vec<Stri
         run.device.clone(),
         run.config_digest.clone(),
     ];
+    let fixed = fixed.map(|cell| shown(&cell));
     fixed.into_iter().chain(ks.iter().map(at)).collect()
+}
+
+/// A cell that no spreadsheet takes for a formula: one that begins as formulas do gets an apostrophe before it, and line ends
+/// and other control characters, which could begin a cell anew, are written out.
+fn shown(cell: &str) -> String {
+    let cell = printable(cell).to_string();
+    // Full-width signs are formulas too where East Asian input is usual.
+    let formula = [
+        '=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}',
+    ];
+    if cell.trim_start().starts_with(formula) {
+        format!("'{cell}")
+    } else {
+        cell
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::results::fixture::{method, run};
+    use crate::study::results::result::Family;
+
+    #[test]
+    fn cells_are_text_and_never_formulas() {
+        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", "  =1", "\u{ff1d}1"] {
+            assert_eq!(shown(formula), format!("'{formula}"));
+        }
+        assert_eq!(shown("\t=1"), r"\t=1", "a tab would be skipped");
+        assert_eq!(shown("a\r\n=1"), r"a\r\n=1");
+        assert_eq!(shown("0.5"), "0.5");
+        let mut result = run(method("ours", Role::Proposed), Family::Counting, 1, 5);
+        result.method.title = "=HYPERLINK(\"http://evil\",\"x\")".to_owned();
+        result.commit = "@x".to_owned();
+        result.device = "+1".to_owned();
+        result.config_digest = "-1".to_owned();
+        result.final_evaluations[0].split = "=1".to_owned();
+        let text = render(&[result], Path::new("results.csv")).expect("a table");
+        assert!(text.starts_with(MARK), "{text}");
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        for record in reader.records().map(|record| record.expect("a record")) {
+            for cell in &record {
+                assert!(
+                    !cell.starts_with(['=', '+', '-', '@', '\t', '\r']),
+                    "{cell}"
+                );
+            }
+        }
+    }
 }

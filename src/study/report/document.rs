@@ -5,6 +5,9 @@
 use crate::study::report::charts::Chart;
 use crate::study::results::claims::Claim;
 
+/// Folder of the charts beside the report.
+pub const CHARTS_FOLDER: &str = "charts";
+
 /// The whole report.
 #[derive(Debug, Clone)]
 pub struct Document<'a> {
@@ -12,17 +15,6 @@ pub struct Document<'a> {
     pub title: String,
     /// In reading order.
     pub sections: Vec<Section<'a>>,
-}
-
-impl<'a> Document<'a> {
-    /// Its charts, in reading order.
-    pub fn charts(&self) -> impl Iterator<Item = &ChartBlock<'a>> {
-        let blocks = self.sections.iter().flat_map(|section| &section.blocks);
-        blocks.filter_map(|block| match block {
-            Block::Chart(chart) => Some(chart),
-            _ => None,
-        })
-    }
 }
 
 /// Blocks under a heading.
@@ -43,19 +35,10 @@ pub enum Block<'a> {
     Claims(Vec<Claim>),
     /// A table.
     Table(Table),
-    /// A chart with its caption and commands.
-    Chart(ChartBlock<'a>),
+    /// A chart with its caption and command.
+    Chart(&'a Chart),
     /// Points.
     List(Vec<String>),
-}
-
-/// A chart and where its commands stand.
-#[derive(Debug, Clone, Copy)]
-pub struct ChartBlock<'a> {
-    /// The chart.
-    pub chart: &'a Chart,
-    /// An earlier chart of the report with the same commands, which then stand there only.
-    pub same_commands: Option<&'a Chart>,
 }
 
 /// Rows of text under a header.

@@ -1,6 +1,7 @@
 //! The report as one HTML page that needs nothing else: style sheet and charts in line, no script.
 
-use super::document::{Block, ChartBlock, Document, Emphasis, Row, Section, Table};
+use super::document::{Block, Document, Emphasis, Row, Section, Table};
+use crate::study::report::charts::Chart;
 use crate::study::report::charts::svg::escaped;
 use crate::study::results::claims::{Claim, Verdict};
 
@@ -111,24 +112,13 @@ fn render_table(table: &Table) -> String {
     )
 }
 
-fn render_chart(block: &ChartBlock) -> String {
-    let description = &block.chart.description;
+fn render_chart(chart: &Chart) -> String {
+    let description = &chart.description;
     let (title, caption) = (escaped(&description.title), escaped(&description.caption));
-    let commands = if let Some(same) = block.same_commands {
-        let title = escaped(&same.description.title);
-        format!("<p class=\"notes\">Made by the same commands as \u{201c}{title}\u{201d}.</p>\n")
-    } else {
-        let commands = &block.chart.commands;
-        let count = commands.len();
-        let commands: Vec<String> = commands.iter().map(|line| escaped(line)).collect();
-        let commands = commands.join("\n");
-        format!(
-            "<details><summary>The {count} commands behind this chart</summary>\n<pre>{commands}</pre>\n</details>\n"
-        )
-    };
+    let command = escaped(&chart.command);
     format!(
         "<figure>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{title}\">\n{}</div>\n\
-         <figcaption><strong>{title}.</strong> {caption}</figcaption>\n{commands}</figure>\n",
-        block.chart.svg
+         <figcaption><strong>{title}.</strong> {caption}</figcaption>\n<pre>{command}</pre>\n</figure>\n",
+        chart.svg
     )
 }

@@ -1,7 +1,8 @@
 //! The report as GitHub-flavoured Markdown, with the charts and their commands as files beside it.
 
-use super::CHARTS_FOLDER;
-use super::document::{Block, ChartBlock, Document, Emphasis, Row, Table};
+use super::document::{Block, CHARTS_FOLDER, Document, Emphasis, Row, Table};
+use crate::printable::printable;
+use crate::study::report::charts::Chart;
 use crate::study::results::claims::Claim;
 
 /// The text of `report.md`.
@@ -65,35 +66,33 @@ fn render_table(table: &Table) -> String {
     text
 }
 
-fn render_chart(block: &ChartBlock) -> String {
-    let description = &block.chart.description;
+fn render_chart(chart: &Chart) -> String {
+    let description = &chart.description;
     let (title, caption) = (escaped(&description.title), escaped(&description.caption));
-    let name = &description.name;
-    let picture = format!("![{title}]({CHARTS_FOLDER}/{name}.svg)\n\n**{title}.** {caption}");
-    if let Some(same) = block.same_commands {
-        let title = escaped(&same.description.title);
-        return format!("{picture} Made by the same commands as \u{201c}{title}\u{201d}.\n");
-    }
-    let count = block.chart.commands.len();
-    format!("{picture}\n\n[The {count} commands behind this chart]({CHARTS_FOLDER}/{name}.sh)\n")
+    let (name, command) = (&description.name, &chart.command);
+    format!("![{title}]({CHARTS_FOLDER}/{name}.svg)\n\n**{title}.** {caption}\n\n    {command}\n")
 }
 
-/// Text without any of Markdown's marks; a line break would end a table's row.
+/// Text without any of Markdown's marks, as GitHub reads them: no emphasis, link, formula, table cell or HTML. A line break,
+/// which would end a table's row, is a space; other control characters are written out.
 fn escaped(text: &str) -> String {
+    let one_line = text.replace(['\n', '\r'], " ");
     let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in printable(&one_line).to_string().chars() {
         match character {
-            '\n' | '\r' => escaped.push(' '),
             '<' => escaped.push_str("&lt;"),
             '&' => escaped.push_str("&amp;"),
-            '|' | '*' | '_' | '`' | '[' | ']' | '#' | '\\' | '~' => {
+            '|' | '*' | '_' | '`' | '[' | ']' | '#' | '\\' | '~' | '$' => {
                 escaped.push('\\');
                 escaped.push(character);
             }
             _ => escaped.push(character),
         }
     }
+    // Bare addresses become links by themselves.
     escaped
+        .replace("://", "&#58;//")
+        .replace("www.", "www&#46;")
 }
 
 #[cfg(test)]
@@ -103,6 +102,10 @@ mod tests {
     #[test]
     fn marks_and_breaks_in_text_stay_text() {
         assert_eq!(escaped("a|b *c* <d>\n"), "a\\|b \\*c\\* &lt;d> ");
+        assert_eq!(
+            escaped("http://evil www.evil [a](b) $x$ \u{1b}[0m"),
+            "http&#58;//evil www&#46;evil \\[a\\](b) \\$x\\$ \\\\u{1b}\\[0m"
+        );
         let table = Table {
             caption: "c".to_owned(),
             header: vec!["method".to_owned(), "x".to_owned()],

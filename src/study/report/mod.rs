@@ -5,6 +5,7 @@
 pub mod charts;
 mod csv;
 mod document;
+mod files;
 mod html;
 mod markdown;
 mod runs;
@@ -14,13 +15,17 @@ mod tables;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use charts::{Chart, svg};
+use document::CHARTS_FOLDER;
+use files::{ReportFile, is_of_a_report};
+
 use crate::study::error::{StudyError, io_error};
 use crate::study::results::collection::Study;
 use crate::study::results::result::{MissingRun, RunResult};
 use crate::study::results::result_check;
 
-/// Folder of the charts beside the report.
-const CHARTS_FOLDER: &str = "charts";
+/// How a file of commands begins, which reports had beside each chart.
+const OLD_COMMANDS: &str = "vision-ekipl ";
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,16 +38,14 @@ pub struct ReportFiles {
     pub csv: PathBuf,
     /// `charts/*.svg`.
     pub charts: Vec<PathBuf>,
-    /// `charts/*.sh`: the commands behind a chart, where they are not those of an earlier one.
-    pub commands: Vec<PathBuf>,
 }
 
 /// Writes the report of these results into the folder `out`, which is made if it is absent. Charts of an earlier report that
-/// this one does not have are removed, with their commands.
+/// this one does not have are removed.
 ///
 /// # Errors
-/// A result contradicts itself, two results are of the same run, one method key has two descriptions, or a file cannot be
-/// written.
+/// A result contradicts itself, two results are of the same run, one method key has two descriptions, a file cannot be
+/// written, or something else than an earlier report stands in its place; nothing is written then.
 pub fn write_report(
     results: &[RunResult],
     missing: &[MissingRun],
@@ -56,47 +59,49 @@ pub fn write_report(
     let charts = charts::draw(&study);
     let document = sections::document(&study, &charts);
     let folder = out.join(CHARTS_FOLDER);
-    fs::create_dir_all(&folder).map_err(io_error("create the folder", &folder))?;
-    let mut files = ReportFiles {
+    let paths = ReportFiles {
         markdown: out.join("report.md"),
         html: out.join("report.html"),
         csv: out.join("results.csv"),
-        charts: Vec::new(),
-        commands: Vec::new(),
+        charts: charts
+            .all()
+            .map(|chart| chart_path(&folder, chart))
+            .collect(),
     };
-    for chart in charts.all() {
-        let path = folder.join(format!("{}.svg", chart.description.name));
-        fs::write(&path, &chart.svg).map_err(io_error("write", &path))?;
-        files.charts.push(path);
-    }
-    for block in document
-        .charts()
-        .filter(|block| block.same_commands.is_none())
-    {
-        let path = folder.join(format!("{}.sh", block.chart.description.name));
-        let lines = block.chart.commands.join("\n");
-        fs::write(&path, lines + "\n").map_err(io_error("write", &path))?;
-        files.commands.push(path);
-    }
-    remove_others(&folder, &files)?;
-    csv::write(results, &files.csv)?;
-    fs::write(&files.markdown, markdown::render(&document))
-        .map_err(io_error("write", &files.markdown))?;
-    fs::write(&files.html, html::render(&document)).map_err(io_error("write", &files.html))?;
-    Ok(files)
+    let chart_file =
+        |chart: &Chart| ReportFile::new(chart_path(&folder, chart), chart.svg.clone(), svg::MARK);
+    let mut files: Vec<ReportFile> = charts.all().map(chart_file).collect();
+    let table = csv::render(results, &paths.csv)?;
+    files.push(ReportFile::new(paths.csv.clone(), table, csv::MARK));
+    let text = markdown::render(&document);
+    files.push(ReportFile::new(
+        paths.markdown.clone(),
+        text,
+        sections::TITLE,
+    ));
+    let page = html::render(&document);
+    files.push(ReportFile::new(paths.html.clone(), page, sections::TITLE));
+    files.iter().try_for_each(ReportFile::check)?;
+    fs::create_dir_all(&folder).map_err(io_error("create the folder", &folder))?;
+    files.iter().try_for_each(ReportFile::write)?;
+    remove_others(&folder, &paths.charts)?;
+    Ok(paths)
 }
 
-fn remove_others(folder: &Path, files: &ReportFiles) -> Result<(), StudyError> {
+fn chart_path(folder: &Path, chart: &Chart) -> PathBuf {
+    folder.join(format!("{}.svg", chart.description.name))
+}
+
+/// Removes charts of an earlier report, and the commands that reports of earlier versions had beside each.
+fn remove_others(folder: &Path, charts: &[PathBuf]) -> Result<(), StudyError> {
     for entry in fs::read_dir(folder).map_err(io_error("read", folder))? {
         let path = entry.map_err(io_error("read", folder))?.path();
-        let ends_in = |ending: &str| {
-            path.extension()
-                .is_some_and(|extension| extension == ending)
+        let mark = match path.extension().and_then(|ending| ending.to_str()) {
+            Some("svg") if !charts.contains(&path) => svg::MARK,
+            Some("sh") => OLD_COMMANDS,
+            _ => continue,
         };
-        let (chart, commands) = (ends_in("svg"), ends_in("sh"));
-        let old = (chart && !files.charts.contains(&path))
-            || (commands && !files.commands.contains(&path));
-        if old {
+        if is_of_a_report(&path, mark) {
             fs::remove_file(&path).map_err(io_error("remove", &path))?;
         }
     }
@@ -134,13 +139,6 @@ mod tests {
         for chart in &files.charts {
             assert!(read(chart).starts_with("<svg "), "{}", chart.display());
         }
-        for commands in &files.commands {
-            assert!(
-                read(commands).starts_with("vision-ekipl "),
-                "{}",
-                commands.display()
-            );
-        }
         (read(&files.markdown), read(&files.html))
     }
 
@@ -157,12 +155,12 @@ mod tests {
             "{plain}"
         );
         assert!(
-            html.contains("vision-ekipl train ours.yaml --seed 3"),
-            "exact commands"
+            html.contains("<pre>vision-ekipl study configs/study/*.yaml --only base --only ours"),
+            "the command"
         );
         assert!(
-            plain.contains("(charts/reward-against-steps.sh)"),
-            "a link to the commands"
+            plain.contains("\n    vision-ekipl study configs/study/*.yaml --only base --only ours"),
+            "the command"
         );
         assert!(plain.contains("No planned run is missing."));
         for word in [
@@ -274,14 +272,26 @@ mod tests {
     #[test]
     fn old_charts_go_and_faulty_results_are_refused() {
         let folder = tempfile::tempdir().expect("a folder");
-        let old = ["old.svg", "old.sh"].map(|name| folder.path().join("charts").join(name));
+        let inside = |name: &str| folder.path().join("charts").join(name);
         fs::create_dir(folder.path().join("charts")).expect("a folder");
-        for path in &old {
-            fs::write(path, "").expect("written");
+        let old = [
+            ("old.svg", "<svg class=\"study-chart\" role=\"img\"></svg>"),
+            ("old.sh", "vision-ekipl train a.yaml\n"),
+        ];
+        let mine = [
+            ("logo.svg", "<svg xmlns=\"a\"></svg>"),
+            ("run.sh", "echo me\n"),
+        ];
+        for (name, text) in old.iter().chain(&mine) {
+            fs::write(inside(name), text).expect("written");
         }
         let mut results = results();
         write_report(&results, &[], "base", folder.path()).expect("written");
-        assert!(old.iter().all(|path| !path.exists()));
+        assert!(old.iter().all(|(name, _)| !inside(name).exists()));
+        for (name, text) in mine {
+            assert_eq!(fs::read_to_string(inside(name)).expect("kept"), text);
+        }
+        write_report(&results, &[], "base", folder.path()).expect("over its own");
         results[0].final_evaluations[0].accuracy = f64::NAN;
         let error = write_report(&results, &[], "base", folder.path()).expect_err("refused");
         let error = error.to_string();
@@ -289,5 +299,86 @@ mod tests {
             error.contains("base-counting-seed-1.json") && error.contains("final[0].accuracy"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_is_not_of_a_report_is_never_overwritten_and_no_link_is_followed() {
+        let theirs = [
+            "report.md",
+            "report.html",
+            "results.csv",
+            "charts/pass-at-k.svg",
+        ];
+        for name in theirs {
+            let folder = tempfile::tempdir().expect("a folder");
+            fs::create_dir(folder.path().join("charts")).expect("a folder");
+            let path = folder.path().join(name);
+            fs::write(&path, "my thesis").expect("written");
+            let error = write_report(&results(), &[], "base", folder.path()).expect_err(name);
+            let error = error.to_string();
+            assert!(
+                error.contains(name) && error.contains("--report"),
+                "{error}"
+            );
+            assert_eq!(fs::read_to_string(&path).expect("kept"), "my thesis");
+            let others = fs::read_dir(folder.path()).expect("readable").count();
+            assert!(others <= 2, "nothing was written beside {name}");
+        }
+        #[cfg(unix)]
+        {
+            let folder = tempfile::tempdir().expect("a folder");
+            let target = folder.path().join("target");
+            fs::write(&target, "").expect("written");
+            let out = folder.path().join("out");
+            fs::create_dir(&out).expect("a folder");
+            std::os::unix::fs::symlink(&target, out.join("report.md")).expect("a link");
+            write_report(&results(), &[], "base", &out).expect_err("a link");
+            fs::remove_file(out.join("report.md")).expect("removed");
+            std::os::unix::fs::symlink(&target, out.join(".report.md.partial")).expect("a link");
+            write_report(&results(), &[], "base", &out).expect("written");
+            assert_eq!(
+                fs::read_to_string(&target).expect("kept"),
+                "",
+                "not followed"
+            );
+        }
+    }
+
+    #[test]
+    fn text_of_results_stays_text_in_every_file() {
+        let hostile = "<script>a</script>\"'><img src=x onerror=b> $x$ \u{1b}[0m\u{202e} =1+1";
+        let mut results = results();
+        for result in &mut results {
+            result.method.title = format!("{hostile} {}", result.method.key);
+            result.machine = format!("=HYPERLINK({hostile})");
+            result.device = hostile.to_owned();
+            result.commit = hostile.to_owned();
+            result.start = hostile.to_owned();
+            result.model.description = hostile.to_owned();
+            result.commands = vec!["</pre><script>c</script>".to_owned(), "rm -rf ~".to_owned()];
+            for step in &mut result.steps {
+                let shares = std::mem::take(&mut step.external_share);
+                step.external_share = shares
+                    .into_values()
+                    .map(|x| (hostile.to_owned(), x))
+                    .collect();
+            }
+        }
+        let mut gap = missing(method("new", Role::Control), Family::Structure, 1);
+        gap.reason = format!("{hostile}\n# heading");
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = write_report(&results, &[gap], "base", folder.path()).expect("written");
+        let read = |path: &Path| fs::read_to_string(path).expect("readable");
+        let others = files.charts.iter().chain([&files.html, &files.markdown]);
+        for path in others {
+            let text = read(path);
+            for mark in ["<script", "<img", "rm -rf", "\u{1b}", "\u{202e}"] {
+                assert!(!text.contains(mark), "{mark} in {}", path.display());
+            }
+        }
+        assert!(!read(&files.markdown).contains("\n# heading"));
+        for line in read(&files.csv).lines() {
+            assert!(!line.contains(",=") && !line.contains(",\"="), "{line}");
+        }
     }
 }

@@ -1,17 +1,21 @@
 //! What ran where, with what, and what did not: the part of the report that others need to repeat or to doubt it.
 
 use super::document::{Block, Emphasis, Row, Table};
-use super::tables::planned_seeds;
 use crate::study::results::collection::Study;
 use crate::study::results::result::{FinalEvaluation, MissingKind, RunResult};
 use crate::study::results::statistics;
-use crate::study::text::{EMPTY, counted, distinct, duration};
+use crate::study::results::text::{EMPTY, counted, distinct, duration};
+
+/// Where the exact commands are, which are too many for a report.
+const COMMANDS: &str = "The exact commands of a run, data and earlier stages included, stand in its result file under the \
+    key commands; the command under a chart prints those of all its runs with --dry-run.";
 
 /// Seeds, machine, commit, model, decoding; then the runs, then the gaps.
 pub(super) fn blocks<'a>(study: &Study) -> Vec<Block<'a>> {
     let mut blocks = vec![Block::List(circumstances(study))];
     if !study.results.is_empty() {
         blocks.push(Block::Table(runs(study)));
+        blocks.push(Block::Text(COMMANDS.to_owned()));
     }
     let missing = missing(study);
     if missing.is_empty() {
@@ -160,7 +164,7 @@ fn runs(study: &Study) -> Table {
         caption: format!(
             "{} with a result, {} planned, {} in all if run one after another.",
             counted(study.results.len(), "run"),
-            counted(planned_seeds(study), "seed"),
+            counted(study.seeds().len(), "seed"),
             duration(total)
         ),
         header: header.map(str::to_owned).to_vec(),

@@ -1,12 +1,15 @@
 //! What the report says, in order: the claims first, then the tables and charts behind them, then how it was made.
 
-use super::document::{Block, ChartBlock, Document, Section, Table};
+use super::document::{Block, Document, Section, Table};
 use super::{runs, tables};
 use crate::study::report::charts::{Chart, Charts};
 use crate::study::results::claims::{EXPECTED_GAIN, claims};
 use crate::study::results::collection::{Measure, Study};
 use crate::study::results::result::{Family, Method, Role};
-use crate::study::text::{family_list, listed};
+use crate::study::results::text::{family_list, listed};
+
+/// The heading of every report.
+pub(super) const TITLE: &str = "Vision-EKIPL: the study";
 
 /// The whole report.
 #[must_use]
@@ -29,25 +32,9 @@ pub fn document<'a>(study: &Study, charts: &'a Charts) -> Document<'a> {
     ];
     let mut sections = Vec::from(sections);
     sections.retain(|section| !section.blocks.is_empty());
-    share_commands(&mut sections);
     Document {
-        title: "Vision-EKIPL: the study".to_owned(),
+        title: TITLE.to_owned(),
         sections,
-    }
-}
-
-/// The same runs stand behind several charts; their commands are listed once.
-fn share_commands(sections: &mut [Section]) {
-    let mut listed: Vec<&Chart> = Vec::new();
-    for block in sections.iter_mut().flat_map(|section| &mut section.blocks) {
-        let Block::Chart(block) = block else {
-            continue;
-        };
-        let same = |earlier: &&&Chart| earlier.commands == block.chart.commands;
-        block.same_commands = listed.iter().find(same).copied();
-        if block.same_commands.is_none() {
-            listed.push(block.chart);
-        }
     }
 }
 
@@ -61,12 +48,7 @@ fn section<'a>(title: &str, blocks: Vec<Block<'a>>) -> Section<'a> {
 fn chart_blocks<'a>(
     charts: impl IntoIterator<Item = &'a Chart>,
 ) -> impl Iterator<Item = Block<'a>> {
-    charts.into_iter().map(|chart| {
-        Block::Chart(ChartBlock {
-            chart,
-            same_commands: None,
-        })
-    })
+    charts.into_iter().map(Block::Chart)
 }
 
 fn claims_section<'a>(study: &Study) -> Section<'a> {

@@ -10,14 +10,7 @@ use crate::study::results::collection::{Cell, Measure, Study};
 use crate::study::results::convergence::{Race, Reached, races};
 use crate::study::results::result::{Family, Method, Role};
 use crate::study::results::statistics::{self, summarize};
-use crate::study::text::{EMPTY, Unit, counted, family_list, percent};
-
-/// How many seeds a complete row has.
-pub(super) fn planned_seeds(study: &Study) -> usize {
-    let results = study.results.iter().map(|run| run.seed);
-    let missing = study.missing.iter().map(|run| run.seed);
-    results.chain(missing).collect::<BTreeSet<u64>>().len()
-}
+use crate::study::results::text::{EMPTY, Unit, counted, family_list, percent};
 
 fn emphasis(method: &Method) -> Emphasis {
     match method.role {
@@ -67,7 +60,7 @@ pub(super) fn scores(
     measure: Measure,
 ) -> Table {
     let (header, groups) = columns(families);
-    let seeds = planned_seeds(study);
+    let seeds = study.seeds().len();
     let value = |method: &Method, cells: &[Cell]| {
         let per_seed = study.per_seed(&method.key, measure, cells);
         let values: Vec<f64> = per_seed.into_values().collect();
@@ -135,7 +128,7 @@ pub(super) fn pass_at_k(
     let keys: Vec<&str> = methods.iter().map(|method| method.key.as_str()).collect();
     let ks = powers_of_two(study.largest_k(&keys)?);
     let cells = Study::cells(families);
-    let seeds = planned_seeds(study);
+    let seeds = study.seeds().len();
     let score = |method: &Method, k: u32| {
         let per_seed = study.per_seed(&method.key, Measure::PassAt(k), &cells);
         let values: Vec<f64> = per_seed.into_values().collect();

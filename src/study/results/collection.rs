@@ -105,6 +105,14 @@ impl<'a> Study<'a> {
         methods
     }
 
+    /// Seeds of all runs, planned ones included.
+    #[must_use]
+    pub fn seeds(&self) -> BTreeSet<u64> {
+        let results = self.results.iter().map(|run| run.seed);
+        let missing = self.missing.iter().map(|run| run.seed);
+        results.chain(missing).collect()
+    }
+
     /// The method of this key.
     #[must_use]
     pub fn method(&self, key: &str) -> Option<&'a Method> {

@@ -9,3 +9,4 @@ pub mod result;
 pub mod result_check;
 pub mod result_file;
 pub mod statistics;
+pub mod text;

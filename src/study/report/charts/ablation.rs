@@ -6,13 +6,13 @@ use kuva::render::figure::Figure;
 use kuva::render::layout::{Layout, TickFormat};
 use kuva::render::plots::Plot;
 
+use super::chart::{Chart, command_of};
 use super::style::{INK, Style, theme};
 use super::svg::{self, Description};
-use super::{Chart, commands_of};
 use crate::study::results::collection::{Measure, Study};
 use crate::study::results::result::{Family, Method, Role};
 use crate::study::results::statistics::Estimate;
-use crate::study::text::counted;
+use crate::study::results::text::counted;
 
 /// Height of a bar with its gap, and what the panel needs besides.
 const BAR: f64 = 28.0;
@@ -120,8 +120,8 @@ fn chart(study: &Study, family: Family, bars: &[(&Method, Estimate)]) -> Chart {
         .into_iter()
         .chain(bars.iter().map(|(method, _)| *method))
         .collect();
-    let commands = commands_of(study, &shown, &[family]);
-    Chart::new(svg::text(&scene, &description), description, commands)
+    let command = command_of(study, &shown, &[family]);
+    Chart::new(svg::text(&scene, &description), description, command)
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Reward and accuracy of every control and ablation over training, a panel each.
 
+use super::chart::{Chart, command_of};
 use super::curves::{ACCURACY, Against, Quantity, REWARD, axes, series};
 use super::figure::{Grid, Panel, draw};
 use super::style::Style;
 use super::svg::Description;
-use super::{Chart, commands_of};
 use crate::study::results::collection::Study;
 use crate::study::results::result::{Family, Method, Role};
-use crate::study::text::distinct;
+use crate::study::results::text::distinct;
 
 /// Reward and held-out accuracy of every control and ablation, a panel each, with the methods that it is read against.
 pub(super) fn curves(study: &Study, against: Against) -> Vec<Chart> {
@@ -81,8 +81,8 @@ fn control_chart(
         axes,
     };
     let drawn = distinct(beside.iter().chain(&methods).copied());
-    let commands = commands_of(study, &drawn, &[family]);
-    Some(Chart::new(draw(grid, &description), description, commands))
+    let command = command_of(study, &drawn, &[family]);
+    Some(Chart::new(draw(grid, &description), description, command))
 }
 
 /// Counterpart, proposed method, and the method of the panel.

@@ -1,10 +1,11 @@
 //! Reward and accuracy of the paper's methods over training (its Fig. 3).
 
+use super::chart::{Chart, command_of};
 use super::curves::{ACCURACY, Against, Quantity, REWARD, axes, series};
 use super::figure::{Grid, Panel, draw};
 use super::style::Style;
+use super::styles::Styles;
 use super::svg::Description;
-use super::{Chart, Styles, commands_of};
 use crate::study::results::collection::Study;
 use crate::study::results::result::{Domain, Family, Method, Role};
 
@@ -74,8 +75,8 @@ fn paper_chart<'a>(
         legend,
         axes,
     };
-    let commands = commands_of(study, &keys, &families);
-    Some(Chart::new(draw(grid, &description), description, commands))
+    let command = command_of(study, &keys, &families);
+    Some(Chart::new(draw(grid, &description), description, command))
 }
 
 fn capital(word: &str) -> String {

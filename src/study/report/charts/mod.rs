@@ -3,6 +3,7 @@
 //! Knows nothing of files or of the report's text. A chart whose data are all missing is left out; a panel without data says so.
 
 mod ablation;
+mod chart;
 mod controls;
 mod curves;
 mod figure;
@@ -11,34 +12,14 @@ mod legend;
 pub mod pass;
 mod share;
 mod style;
+mod styles;
 pub mod svg;
 
-use self::style::Style;
-use self::svg::Description;
+pub use chart::Chart;
+
+use styles::Styles;
+
 use crate::study::results::collection::Study;
-use crate::study::results::result::{Family, Method, Role};
-use crate::study::text::distinct;
-
-/// A drawn chart.
-#[derive(Debug, Clone)]
-pub struct Chart {
-    /// File stem, title and caption.
-    pub description: Description,
-    /// The picture; its root element is `svg`, without an XML declaration, so that a page can hold it in line.
-    pub svg: String,
-    /// The exact commands behind its numbers, once each, in order.
-    pub commands: Vec<String>,
-}
-
-impl Chart {
-    fn new(svg: String, description: Description, commands: Vec<String>) -> Self {
-        Self {
-            description,
-            svg,
-            commands,
-        }
-    }
-}
 
 /// The charts of a study by the section they belong to.
 #[derive(Debug, Clone)]
@@ -85,42 +66,4 @@ pub fn draw(study: &Study) -> Charts {
         controls: ablation::differences(study),
         control_curves: control_curves.collect(),
     }
-}
-
-/// One look per method of the paper's table, the same in every chart.
-struct Styles {
-    keys: Vec<String>,
-}
-
-impl Styles {
-    /// The first looks are the easiest to tell apart: the proposed methods and their counterparts have them.
-    fn new(study: &Study) -> Self {
-        let proposed = study.methods(&[Role::Proposed]);
-        let pairs = proposed
-            .iter()
-            .flat_map(|method| [method.key.as_str(), study.counterpart(method)]);
-        let others = study.methods(&[Role::Reference, Role::Proposed]);
-        let others = others.iter().map(|method| method.key.as_str());
-        let keys = distinct(pairs.chain(others));
-        Self {
-            keys: keys.into_iter().map(str::to_owned).collect(),
-        }
-    }
-
-    fn of(&self, key: &str) -> Style {
-        let known = self.keys.iter().position(|known| known == key);
-        Style::number(known.unwrap_or(self.keys.len()))
-    }
-}
-
-/// The commands of every run of these methods and families, once each.
-fn commands_of(study: &Study, methods: &[&Method], families: &[Family]) -> Vec<String> {
-    let pairs = methods
-        .iter()
-        .flat_map(|method| families.iter().map(move |family| (method, *family)));
-    let runs = pairs.flat_map(|(method, family)| study.runs(&method.key, family));
-    distinct(runs.flat_map(|run| &run.commands))
-        .into_iter()
-        .cloned()
-        .collect()
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use kuva::render::layout::TickFormat;
 
+use super::chart::{Chart, command_of};
 use super::curves::{SHARES, percent};
 use super::figure::{Axes, Grid, Panel, Point, Series, draw};
+use super::styles::Styles;
 use super::svg::Description;
-use super::{Chart, Styles, commands_of};
 use crate::study::results::collection::{Cell, Measure, Study};
 use crate::study::results::result::{Domain, Method, Role};
 use crate::study::results::statistics::summarize;
@@ -82,8 +83,8 @@ pub(super) fn pass_at_k(study: &Study, styles: &Styles) -> Option<Chart> {
             y_range: SHARES,
         },
     };
-    let commands = commands_of(study, &methods, &families);
-    Some(Chart::new(draw(grid, &description), description, commands))
+    let command = command_of(study, &methods, &families);
+    Some(Chart::new(draw(grid, &description), description, command))
 }
 
 #[cfg(test)]

@@ -2,15 +2,15 @@
 
 use kuva::render::layout::TickFormat;
 
+use super::chart::{Chart, command_of};
 use super::curves::percent;
 use super::figure::{Axes, Grid, Panel, Point, Series, YRange, draw};
 use super::style::Style;
 use super::svg::Description;
-use super::{Chart, commands_of};
 use crate::study::results::collection::Study;
 use crate::study::results::result::{Method, Role, RunResult, Step};
 use crate::study::results::statistics::{mean, summarize, tenth};
-use crate::study::text::distinct;
+use crate::study::results::text::distinct;
 
 /// One chart; a row of panels per proposed method, a column per family. `None` without any external action.
 pub(super) fn selected(study: &Study) -> Option<Chart> {
@@ -62,14 +62,14 @@ pub(super) fn selected(study: &Study) -> Option<Chart> {
         x_step: None,
         y_range: YRange::Exactly(-0.02, 1.02),
     };
-    let commands = commands_of(study, &methods, &families);
+    let command = command_of(study, &methods, &families);
     let grid = Grid {
         columns: families.len(),
         panels,
         legend,
         axes,
     };
-    Some(Chart::new(draw(grid, &description), description, commands))
+    Some(Chart::new(draw(grid, &description), description, command))
 }
 
 /// The policy (`None`), then every external model; nothing without external models.

@@ -5,6 +5,7 @@ use kuva::backend::svg::SvgBackend;
 use kuva::render::render::Scene;
 
 use super::style::PAPER;
+use crate::printable::printable;
 
 /// What a chart is for those who cannot see it, and what keeps its inner names apart from other charts'.
 #[derive(Debug, Clone)]
@@ -20,6 +21,9 @@ pub struct Description {
 /// Paper and ink for a chart that is opened alone; a page that holds it in line sets the same classes.
 const STYLE: &str = "<style>.study-chart{color:#1f2328}.study-paper{fill:#ffffff}\
 @media (prefers-color-scheme:dark){.study-chart{color:#e6edf3}.study-paper{fill:#15191f}}</style>";
+
+/// What every chart begins with.
+pub const MARK: &str = "<svg class=\"study-chart\" ";
 
 /// Pixels below which a chart of a whole row of panels is not shrunk.
 const NARROWEST: f64 = 680.0;
@@ -44,7 +48,7 @@ pub fn text(scene: &Scene, description: &Description) -> String {
     // In a narrow page a wide chart scrolls instead of becoming unreadable.
     let narrowest = width.min(NARROWEST);
     let opening = format!(
-        "<svg class=\"study-chart\" style=\"min-width:{narrowest:.0}px\" role=\"img\" aria-labelledby=\"{name}-title {name}-desc\" viewBox=\"0 0 {width:.0} {height:.0}\" "
+        "{MARK}style=\"min-width:{narrowest:.0}px\" role=\"img\" aria-labelledby=\"{name}-title {name}-desc\" viewBox=\"0 0 {width:.0} {height:.0}\" "
     );
     let inside = format!(
         "<title id=\"{name}-title\">{}</title><desc id=\"{name}-desc\">{}</desc>{STYLE}",
@@ -58,19 +62,27 @@ pub fn text(scene: &Scene, description: &Description) -> String {
     }
 }
 
-/// Text for XML and HTML.
+/// Text for XML and HTML, also within an attribute in double quotes. Control characters, which XML forbids even as
+/// entities, are written out.
 #[must_use]
 pub fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    let mut escaped = String::with_capacity(text.len());
+    for character in printable(text).to_string().chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
 }
 
-/// A label that the plotting library takes as it is: `$` would begin a formula.
+/// A label that the plotting library takes as it is, and escapes: `$` would begin a formula.
 #[must_use]
 pub fn plain(label: &str) -> String {
-    label.replace('$', "\\$")
+    printable(label).to_string().replace('$', "\\$")
 }
 
 #[cfg(test)]
@@ -93,14 +105,14 @@ mod tests {
         });
         let description = Description {
             name: "x".to_owned(),
-            title: "<t>".to_owned(),
+            title: "<t>\u{1b}'".to_owned(),
             caption: "\"c\"".to_owned(),
         };
         let svg = text(&scene, &description);
         assert!(svg.contains(">a &lt; b &amp; $c$</text>"), "{svg}");
         assert!(svg.contains("viewBox=\"0 0 100 50\""), "{svg}");
         assert!(
-            svg.contains("<title id=\"x-title\">&lt;t&gt;</title>"),
+            svg.contains("<title id=\"x-title\">&lt;t&gt;\\u{1b}'</title>"),
             "{svg}"
         );
         assert!(

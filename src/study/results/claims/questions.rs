@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Claim, EXPECTED_GAIN, Evidence, Side, Verdict, mean_over_families};
+use super::evidence::{Claim, EXPECTED_GAIN, Evidence, Side, Verdict, mean_over_families};
 use crate::study::results::collection::{Measure, Study};
 use crate::study::results::convergence::{Race, races};
 use crate::study::results::result::{Family, Method, RunResult};
 use crate::study::results::statistics;
-use crate::study::text::{Unit, counted, percent};
+use crate::study::results::text::{Unit, counted, percent};
 
 /// Share of the counterpart's steps in which its final reward is to be reached.
 const EXPECTED_SHARE_OF_STEPS: f64 = 0.5;

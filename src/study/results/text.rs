@@ -1,7 +1,7 @@
 //! Numbers and lists as the report's sentences, cells and notes write them; what belongs together is joined by no-break spaces.
 
-use super::results::result::Family;
-use super::results::statistics::{Estimate, Summary};
+use super::result::Family;
+use super::statistics::{Estimate, Summary};
 
 /// What stands in a cell that has no value.
 pub const EMPTY: &str = "—";
