@@ -8,7 +8,7 @@ use super::{code_matches, report, top_modules};
 /// Longest text of a file, tests not counted; the first prefix that fits counts. rustfmt breaks lines at 100 columns, which
 /// counts against these.
 const FILE_BUDGETS: [(&str, usize); 6] = [
-    ("src/main.rs", 50),
+    ("src/main.rs", 60),
     ("src/run/train.rs", 80),
     ("src/commands/", 170),
     ("src/", 500),

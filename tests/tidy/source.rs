@@ -163,7 +163,7 @@ fn test_items(code: &str) -> Vec<Range<usize>> {
 }
 
 /// Position of the brace or parenthesis that closes the one at `open`.
-fn closing(code: &str, open: usize) -> usize {
+pub fn closing(code: &str, open: usize) -> usize {
     let mut depth = 0;
     for (offset, character) in code[open..].char_indices() {
         match character {
@@ -268,8 +268,17 @@ fn argument_list(code: &str, name_end: usize) -> Option<usize> {
     None
 }
 
-/// Parts between the commas that are in no bracket; `self` and empty parts left out.
+/// As [`split_list`], the receiver `self` left out.
 fn split_arguments(list: &str) -> Vec<&str> {
+    let receiver =
+        Regex::new(r"^(&\s*('\w+\s+)?)?(mut\s+)?self\b").expect("the pattern is constant");
+    let mut parts = split_list(list);
+    parts.retain(|part| !receiver.is_match(part));
+    parts
+}
+
+/// Parts between the commas that are in no bracket; empty parts left out.
+pub fn split_list(list: &str) -> Vec<&str> {
     let (mut depth, mut start, mut previous) = (0, 0, ' ');
     let mut parts = Vec::new();
     for (position, character) in list.char_indices() {
@@ -286,8 +295,6 @@ fn split_arguments(list: &str) -> Vec<&str> {
         previous = character;
     }
     parts.push(list[start..].trim());
-    let receiver =
-        Regex::new(r"^(&\s*('\w+\s+)?)?(mut\s+)?self\b").expect("the pattern is constant");
-    parts.retain(|part| !part.is_empty() && !receiver.is_match(part));
+    parts.retain(|part| !part.is_empty());
     parts
 }
