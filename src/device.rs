@@ -8,50 +8,13 @@ use std::sync::Mutex;
 use burn::tensor::wgpu::{WgpuBackend, wgpu};
 use burn::tensor::{Device, DeviceKind};
 
-/// What `--device` may say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DeviceChoice {
-    /// A hardware GPU if there is one, else the CPU.
-    Auto,
-    /// The best adapter of any graphics API.
-    Gpu,
-    /// The best Vulkan adapter, software included.
-    Vulkan,
-    /// Apple's API.
-    Metal,
-    /// Direct3D 12.
-    Dx12,
-    /// Burn's flex backend.
-    Cpu,
-}
-
-impl DeviceChoice {
-    /// Every value with its name.
-    pub const ALL: [(Self, &'static str); 6] = [
-        (Self::Auto, "auto"),
-        (Self::Gpu, "gpu"),
-        (Self::Vulkan, "vulkan"),
-        (Self::Metal, "metal"),
-        (Self::Dx12, "dx12"),
-        (Self::Cpu, "cpu"),
-    ];
-
-    fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(choice, _)| *choice == self)
-            .map_or("auto", |(_, name)| name)
-    }
-}
+pub use crate::options::DeviceChoice;
 
 impl FromStr for DeviceChoice {
     type Err = DeviceError;
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
-        let found = Self::ALL.iter().find(|(_, name)| *name == text);
-        found
-            .map(|(choice, _)| *choice)
-            .ok_or_else(|| DeviceError::Unknown(text.to_owned()))
+        Self::from_name(text).ok_or_else(|| DeviceError::Unknown(text.to_owned()))
     }
 }
 

@@ -7,68 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
+pub use crate::options::{AdvantageBaseline, ScaleRewards};
 use crate::record::{Group, Source};
 use crate::statistics;
 
 /// Added to a standard deviation before it divides.
 pub const EPSILON: f64 = 1e-4;
-
-/// `advantage_baseline`: whose rewards give the mean and the standard deviation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AdvantageBaseline {
-    /// The selected actions: their advantages sum to 0.
-    #[default]
-    Selected,
-    /// The whole pool: the advantages of a top-reward selection sum to 0 or more.
-    Pool,
-    /// All policy actions, selected or not (LUFFY, CalibRL).
-    PolicyOnly,
-}
-
-/// `scale_rewards`: what divides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(from = "WrittenScale", rename_all = "snake_case")]
-pub enum ScaleRewards {
-    /// The standard deviation of the group's baseline set.
-    #[default]
-    Group,
-    /// The standard deviation of all selected actions of the generation batch.
-    Batch,
-    /// Nothing.
-    None,
-}
-
-/// `scale_rewards` as it is written: a word, or a boolean as in older TRL files.
-#[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "`scale_rewards` must be group, batch or none (true means group, false means none)"
-)]
-enum WrittenScale {
-    Word(ScaleWord),
-    Switch(bool),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum ScaleWord {
-    Group,
-    Batch,
-    None,
-}
-
-impl From<WrittenScale> for ScaleRewards {
-    fn from(written: WrittenScale) -> Self {
-        match written {
-            WrittenScale::Word(ScaleWord::Group) | WrittenScale::Switch(true) => Self::Group,
-            WrittenScale::Word(ScaleWord::Batch) => Self::Batch,
-            WrittenScale::Word(ScaleWord::None) | WrittenScale::Switch(false) => Self::None,
-        }
-    }
-}
 
 /// How rewards become advantages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -510,22 +454,5 @@ mod tests {
                 );
             }
         }
-    }
-
-    #[test]
-    fn scale_rewards_accepts_the_booleans_of_older_files() {
-        let read = |text: &str| serde_json::from_str::<ScaleRewards>(text);
-        assert_eq!(read("true").expect("accepted"), ScaleRewards::Group);
-        assert_eq!(read("false").expect("accepted"), ScaleRewards::None);
-        assert_eq!(read("\"batch\"").expect("accepted"), ScaleRewards::Batch);
-        assert_eq!(
-            serde_json::to_string(&ScaleRewards::None).expect("writable"),
-            "\"none\""
-        );
-        let message = read("\"groups\"").expect_err("refused").to_string();
-        assert!(
-            message.contains("must be group, batch or none"),
-            "{message}"
-        );
     }
 }

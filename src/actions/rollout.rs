@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::actions::generator::{Generate, GenerateError, SamplingParameters};
 use crate::record::{Action, Prompt, Source};
+use crate::seed::split_mix;
 
 /// `count` actions of the policy for each prompt, in order.
 ///
@@ -41,11 +42,7 @@ pub fn sample(
 /// The seed of one step's draws: the run's seed and the step, mixed so that neighbours share nothing.
 #[must_use]
 pub const fn step_seed(seed: u64, step: u64) -> u64 {
-    // SplitMix64's finaliser over seed + step · golden ratio.
-    let mut value = seed.wrapping_add(step.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
+    split_mix(seed, step)
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::data::prompt::PromptEncoder;
+use crate::json_lines;
 use crate::record::{ContentPart, ImageSource, Message, Prompt};
 use crate::run::metrics::JsonLines;
 
@@ -109,18 +110,18 @@ impl Row {
 
 /// Reads all rows; a broken line is named.
 pub(super) fn read(path: &Path) -> Result<Vec<Row>> {
-    let text = std::fs::read_to_string(path)
+    let content = json_lines::read(path)
         .with_context(|| format!("{}: cannot be read\nhint: check --input", path.display()))?;
     let mut rows = Vec::new();
-    for (index, line) in text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-    {
-        let origin = format!("{}:{}", path.display(), index + 1);
-        let row: Row = serde_json::from_str(line).with_context(|| {
-            format!("{origin}: not a row\nhint: expected {{\"id\", \"messages\", \"images\", ...}}")
-        })?;
+    for line in json_lines::lines(&content) {
+        let origin = format!("{}:{}", path.display(), line.number);
+        let row: Row = json_lines::parse(line.text)
+            .map_err(|fault| anyhow!("{fault}"))
+            .with_context(|| {
+                format!(
+                    "{origin}: not a row\nhint: expected {{\"id\", \"messages\", \"images\", ...}}"
+                )
+            })?;
         rows.push(Row { origin, ..row });
     }
     if rows.is_empty() {

@@ -132,7 +132,7 @@ fn verl_resume(value: Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{foreign, key};
+    use super::super::{foreign, table};
     use super::*;
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
         for alias in ALIASES {
             let foreign = foreign::names().any(|name| name == alias.key);
             assert!(
-                foreign || key::find(alias.key).is_some(),
+                foreign || table::find(alias.key).is_some(),
                 "{} -> {}",
                 alias.spelled,
                 alias.key

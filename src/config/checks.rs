@@ -4,15 +4,16 @@
 
 use std::collections::BTreeSet;
 
-use super::choice::{
-    AdvantageBaseline, ExternalRatio, ImportanceSamplingLevel, IntervalStrategy, LossType,
-    SchedulerType, Selection, WeightLevel,
-};
 use super::error::ConfigError;
 use super::external::{ExternalSource, Local};
 use super::file::RawConfig;
+use super::purpose::Purpose;
+use super::run::Run;
 use super::special_values::Resume;
-use super::{Purpose, Run};
+use crate::options::{
+    AdvantageBaseline, ExternalRatio, ImportanceSamplingLevel, IntervalStrategy, LossType,
+    SchedulerType, Selection, WeightLevel,
+};
 
 type Check = Result<(), ConfigError>;
 

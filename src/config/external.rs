@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::choice::OnTeacherFailure;
 use super::error::{Fault, shown};
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
 use super::value::{ABOVE_ZERO, FROM_ZERO, Kind, SHARE_ABOVE_ZERO};
+use crate::options::OnTeacherFailure;
 
 /// One entry of `external`: a named source of actions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

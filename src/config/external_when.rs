@@ -2,50 +2,12 @@
 //!
 //! Checks the shape and range of the value; the gate itself is opened elsewhere.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::choice::ScheduleShape;
 use super::error::Fault;
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
 use super::value::{Kind, SHARE};
-
-/// `external_when`: which prompts ask for external actions (method: section 2.4).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExternalWhen {
-    /// Every prompt.
-    Always,
-    /// Prompts where no policy action passes.
-    AllWrong,
-    /// Each prompt with this probability, drawn from the run's seed.
-    Probability(f64),
-    /// Each prompt with a probability that follows the step.
-    Schedule(ExternalSchedule),
-    /// Prompts whose share of passing policy actions lies in this range, ends included.
-    #[serde(untagged)]
-    PassRate {
-        /// Lower end.
-        pass_rate_min: f64,
-        /// Upper end.
-        pass_rate_max: f64,
-    },
-}
-
-/// The probability of external actions over the course of training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ExternalSchedule {
-    /// Probability at the end of the warm-up.
-    pub from: f64,
-    /// Probability at the end.
-    pub to: f64,
-    /// Optimizer steps from `from` to `to`.
-    pub steps: u64,
-    /// The way between them.
-    pub shape: ScheduleShape,
-    /// Optimizer steps from 0 to `from`.
-    pub warmup: u64,
-}
+use crate::options::ScheduleShape;
 
 /// Reads `external_when`.
 pub(crate) const WHEN: Kind = Kind::Custom {
@@ -105,6 +67,7 @@ fn pass_rate(written: &Map<String, Value>) -> Result<Value, Fault> {
 mod tests {
     use super::super::tests::{message, train};
     use super::*;
+    use crate::options::{ExternalSchedule, ExternalWhen};
 
     #[test]
     fn every_form_of_the_gate_is_read() {
@@ -114,10 +77,7 @@ mod tests {
         assert_eq!(when("{probability: 0.5}"), ExternalWhen::Probability(0.5));
         assert_eq!(
             when("{pass_rate_max: 0.5}"),
-            ExternalWhen::PassRate {
-                pass_rate_min: 0.0,
-                pass_rate_max: 0.5
-            }
+            ExternalWhen::PassRate { min: 0.0, max: 0.5 }
         );
         let schedule = ExternalSchedule {
             from: 0.9,

@@ -1,6 +1,6 @@
 //! What was written: keys and values of the file, the flags and the preset, each with its origin.
 //!
-//! The only place that knows YAML. Every value is checked alone against its key; nothing is derived and no pair of keys
+//! Every value is checked alone against its key; nothing is derived and no pair of keys
 //! is judged here.
 
 use std::collections::BTreeMap;
@@ -8,11 +8,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::choice::Preset;
 use super::error::{ConfigError, Fault, Origin};
 use super::foreign::{self, Verdict};
-use super::key::{self, Key};
-use super::{aliases, presets};
+use super::key::Key;
+use super::yaml::parse_yaml;
+use super::{aliases, presets, table};
+use crate::options::Preset;
 
 const STEPS: &str = "steps_per_generation";
 const BATCH: &str = "generation_batch_size";
@@ -92,7 +93,7 @@ impl RawConfig {
         let plain = spelled.replace('-', "_");
         let alias = aliases::find(&plain);
         let name = alias.map_or(plain.as_str(), |alias| alias.key);
-        let key = key::find(name);
+        let key = table::find(name);
         let mut value = match given {
             Given::Value(value) => (*value).clone(),
             Given::Text(text) => {
@@ -118,7 +119,7 @@ impl RawConfig {
                 hint,
             }),
             (None, None) => {
-                let nearest = key::nearest(&plain);
+                let nearest = table::nearest(&plain);
                 Err(ConfigError::UnknownKey {
                     origin: origin.clone(),
                     key: spelled.to_owned(),
@@ -178,20 +179,6 @@ impl RawConfig {
         self.written = below.written;
         Ok(())
     }
-}
-
-/// Parses YAML text, with YAML 1.2's booleans (`no` stays text) and no duplicate keys.
-///
-/// # Errors
-/// What the parser says, with line and column.
-pub fn parse_yaml(text: &str) -> Result<Value, String> {
-    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
-}
-
-/// A value as YAML text.
-pub(super) fn yaml_text(value: &Value) -> Result<String, String> {
-    serde_saphyr::to_string(value).map_err(|error| error.to_string())
 }
 
 fn mapping(path: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {

@@ -1,13 +1,9 @@
-//! What a configuration key is, and the table of all of them.
-//!
-//! The sections under `sections/` declare each key once, as a field: its documentation, type, reader and default are the
-//! source of parsing, flags, `--help`, defaults and of the fields of [`Run`](super::Run). Knows nothing of files or flags.
+//! What a configuration key is: its name, kind, default and documentation. Knows no key by name, nor files or flags.
 
 use serde_json::{Map, Value};
 
 use super::error::Fault;
 use super::value::Kind;
-use super::{aliases, foreign, sections};
 
 /// One key of the configuration.
 #[derive(Debug)]
@@ -24,59 +20,6 @@ pub(crate) struct Key {
 
 /// Stands in [`Key::default`] for a key that must be given.
 pub(crate) const REQUIRED: &str = "required";
-
-/// Keys that belong together.
-#[derive(Debug)]
-pub(crate) struct Section {
-    /// Heading in `--help` and in the saved configuration.
-    pub title: &'static str,
-    /// The keys in reading order.
-    pub keys: &'static [Key],
-}
-
-/// Every section in reading order.
-pub(crate) static SECTIONS: &[Section] = &[
-    Section {
-        title: "Model",
-        keys: sections::MODEL,
-    },
-    Section {
-        title: "Data and rewards",
-        keys: sections::DATA,
-    },
-    Section {
-        title: "Batches",
-        keys: sections::BATCH,
-    },
-    Section {
-        title: "Optimizer",
-        keys: sections::OPTIMIZER,
-    },
-    Section {
-        title: "Sampling",
-        keys: sections::SAMPLING,
-    },
-    Section {
-        title: "External actions, selection and advantage",
-        keys: sections::GROUP,
-    },
-    Section {
-        title: "Loss",
-        keys: sections::LOSS,
-    },
-    Section {
-        title: "Output",
-        keys: sections::OUTPUT,
-    },
-    Section {
-        title: "Evaluation",
-        keys: sections::EVALUATION,
-    },
-    Section {
-        title: "Run",
-        keys: sections::RUNTIME,
-    },
-];
 
 /// Declares a section: the struct that holds its resolved values, and its table of keys. One field is one key.
 macro_rules! section {
@@ -103,7 +46,7 @@ pub(super) use section;
 impl Key {
     /// The default as a value; `None` for a key that must be given.
     pub(super) fn default_value(&self) -> Option<Value> {
-        let value = || super::file::parse_yaml(self.default).expect("a test reads every default");
+        let value = || super::yaml::parse_yaml(self.default).expect("a test reads every default");
         (self.default != REQUIRED).then(value)
     }
 
@@ -133,25 +76,6 @@ pub(super) const fn inner_key(
         default,
         doc,
     }
-}
-
-/// Every key that does something.
-pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
-    SECTIONS.iter().flat_map(|section| section.keys)
-}
-
-/// The key of this name.
-pub(super) fn find(name: &str) -> Option<&'static Key> {
-    all().find(|key| key.name == name)
-}
-
-/// The known spelling that looks most like an unknown one.
-pub(super) fn nearest(unknown: &str) -> String {
-    let own = all().map(|key| key.name);
-    nearest_of(
-        unknown,
-        own.chain(foreign::names()).chain(aliases::spellings()),
-    )
 }
 
 /// The candidate with the fewest edits; among equals the one that shares the longer beginning.

@@ -1,14 +1,13 @@
 //! What a run is told: a flat YAML file with TRL's key names, flags of the same names, presets, and what they resolve to.
 //!
 //! [`load`] is the way in and [`Run`] what comes out. The parts, in the order of the flow: `sections/` declares every key
-//! once; `key` is the table of them and `value` their types; `aliases` and `foreign` know other trainers' keys;
+//! once; `key` says what a key is, `value` what it takes, `table` lists all; `aliases` and `foreign` know other trainers' keys;
 //! `presets` published methods; `file` reads what was written, each value by itself; `resolve` completes it, `checks`
 //! judges pairs of keys, and `run` holds the result with the arithmetic of batches. Knows nothing of models, data
 //! or devices, and opens no file but the one it is given.
 
 mod aliases;
 mod checks;
-mod choice;
 mod error;
 mod external;
 mod external_when;
@@ -16,45 +15,37 @@ mod file;
 mod foreign;
 mod key;
 mod presets;
+mod purpose;
 mod resolve;
 mod reward_entry;
 mod run;
 mod sections;
 mod special_values;
+mod table;
 mod value;
+mod yaml;
 
 use std::path::Path;
 
-pub use choice::{
-    AdvantageBaseline, DeviceChoice, ExternalCacheMode, ExternalRatio, ImportanceSamplingLevel,
-    IntervalStrategy, LogprobTemperature, LossType, OnTeacherFailure, Preset, RewardFunction,
-    ScaleRewards, ScheduleShape, SchedulerType, ScoreCompat, Selection, SelectionTies, SftTarget,
-    WeightLevel,
+pub use crate::options::{
+    AdvantageBaseline, DeviceChoice, ExternalRatio, ExternalSchedule, ExternalWhen,
+    ImportanceSamplingLevel, IntervalStrategy, LogprobTemperature, LossType, OnTeacherFailure,
+    Preset, RecordMode, RewardFunction, ScaleRewards, ScheduleShape, SchedulerType, ScoreCompat,
+    Selection, SelectionTies, SftTarget, SupervisedShare, WeightLevel,
 };
 pub use error::{ConfigError, Origin};
 pub use external::{Endpoint, External, ExternalSource, Local};
-pub use external_when::{ExternalSchedule, ExternalWhen};
-pub use file::parse_yaml;
-pub(crate) use key::SECTIONS;
+pub use purpose::Purpose;
 pub use reward_entry::{RewardEntry, RewardProgram};
 pub use run::Run;
 pub use sections::{
     BatchKeys, DataKeys, EvaluationKeys, GroupKeys, LossKeys, ModelKeys, OptimizerKeys, OutputKeys,
     RuntimeKeys, SamplingKeys,
 };
-pub use special_values::{Interval, Resume, SupervisedShare};
+pub use special_values::{Interval, Resume};
+pub(crate) use table::SECTIONS;
+pub use yaml::parse_yaml;
 pub(crate) use {aliases::spellings as alias_spellings, foreign::names as foreign_names};
-
-/// The command that a configuration is read for; some checks hold for training by GRPO only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// `train`.
-    Train,
-    /// `sft`.
-    Sft,
-    /// `eval`.
-    Eval,
-}
 
 /// Reads a configuration file, lays the flags (`--key value` without the dashes) over it, the preset and the defaults
 /// below it, and checks that everything fits.
@@ -222,7 +213,7 @@ mod tests {
             .keys()
             .map(String::as_str)
             .collect();
-        let keys: BTreeSet<&str> = key::all()
+        let keys: BTreeSet<&str> = table::all()
             .map(|key| key.name)
             .filter(|name| *name != "generation_batch_size")
             .collect();
@@ -231,12 +222,12 @@ mod tests {
 
     #[test]
     fn spellings_are_unique_and_lead_somewhere() {
-        let own = key::all().map(|key| key.name);
+        let own = table::all().map(|key| key.name);
         let mut seen = BTreeSet::new();
         for name in own.chain(foreign_names()).chain(alias_spellings()) {
             assert!(seen.insert(name), "{name} stands twice");
         }
-        for key in key::all() {
+        for key in table::all() {
             if let Some(value) = key.default_value() {
                 let read = key
                     .kind
@@ -541,7 +532,7 @@ mod tests {
             text.contains("preset: ekipl\n") && text.contains("- name: expert\n"),
             "{text}"
         );
-        let value: Value = file::parse_yaml(&text).unwrap();
+        let value: Value = yaml::parse_yaml(&text).unwrap();
         assert_eq!(
             value["external"][0],
             json!({"name": "expert", "num_actions": 1, "weight": 1.0, "path": "e.jsonl"})

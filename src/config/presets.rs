@@ -2,7 +2,7 @@
 //!
 //! A preset is data: it lies below the file and the flags, and every key it sets can be set otherwise there.
 
-use super::choice::Preset;
+use crate::options::Preset;
 
 /// One layer of a preset: keys with their values as YAML text.
 type Layer = &'static [(&'static str, &'static str)];

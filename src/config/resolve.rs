@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::error::ConfigError;
 use super::file::RawConfig;
-use super::key;
-use super::{Purpose, Run, checks};
+use super::purpose::Purpose;
+use super::run::Run;
+use super::{checks, table};
 
 /// Keys that take another key's value where nobody wrote them.
 const FOLLOWERS: &[(&str, &str)] = &[
@@ -63,7 +64,7 @@ pub(super) fn resolve(raw: RawConfig, path: &Path, purpose: Purpose) -> Result<R
 /// Every key with what was written or its default.
 fn complete(raw: &RawConfig, path: &Path) -> Result<Map<String, Value>, ConfigError> {
     let mut values = Map::new();
-    for key in key::all() {
+    for key in table::all() {
         let missing = || ConfigError::Missing {
             path: path.to_owned(),
             key: key.name,

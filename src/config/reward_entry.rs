@@ -5,10 +5,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::choice::RewardFunction;
 use super::error::Fault;
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
 use super::value::{ABOVE_ZERO, Kind};
+use crate::options::RewardFunction;
 
 /// One entry of `reward_funcs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,13 +5,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::choice::{LogprobTemperature, SchedulerType};
 use super::error::ConfigError;
-use super::key::SECTIONS;
 use super::sections::{
     BatchKeys, DataKeys, EvaluationKeys, GroupKeys, LossKeys, ModelKeys, OptimizerKeys, OutputKeys,
     RuntimeKeys, SamplingKeys,
 };
+use super::table::SECTIONS;
+use crate::options::{LogprobTemperature, SchedulerType};
 
 /// Everything a run is told. A field is named as its key; keys that follow others (`epsilon_high`, `data_seed`,
 /// `group_size`, ...) hold the value that counts.
@@ -81,7 +81,7 @@ impl Run {
                 .iter()
                 .filter_map(|key| Some((key.name.to_owned(), values.get(key.name)?.clone())));
             let map = Value::Object(present.collect());
-            let body = super::file::yaml_text(&map).expect("plain data has a YAML form");
+            let body = super::yaml::yaml_text(&map).expect("plain data has a YAML form");
             text.push_str(&format!("\n# {}\n{}\n", section.title, body.trim_end()));
         }
         text

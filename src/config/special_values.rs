@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::choice::{ExternalRatio, ScaleRewards};
 use super::error::Fault;
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
 use super::value::{Kind, SHARE, boolean};
+use crate::options::{ExternalRatio, ScaleRewards};
 
 /// A number of optimizer steps, or below 1 a share of all of them (transformers: `logging_steps` and its like).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -116,25 +116,6 @@ fn read_external_ratio(value: &Value) -> Result<Value, Fault> {
         .map_err(|_| Fault::expected(value, &EXTERNAL_RATIO.description()))
 }
 
-/// `external_mu`: the share of the supervised loss, fixed or over the steps.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum SupervisedShare {
-    /// The same at every step.
-    Constant(f64),
-    /// Up to a peak, then down to a valley.
-    Course {
-        /// Largest share.
-        peak: f64,
-        /// Last share.
-        valley: f64,
-        /// Optimizer steps from 0 to the peak.
-        warmup_steps: u64,
-        /// Optimizer steps from the peak to the valley.
-        decay_steps: u64,
-    },
-}
-
 /// Reads `external_mu`.
 pub(crate) const SUPERVISED_SHARE: Kind = Kind::Custom {
     description: "a number from 0 to 1 or {peak: x, valley: y, warmup_steps: n, decay_steps: n}",
@@ -162,6 +143,7 @@ fn read_supervised_share(value: &Value) -> Result<Value, Fault> {
 mod tests {
     use super::super::tests::{message, train};
     use super::*;
+    use crate::options::SupervisedShare;
 
     #[test]
     fn an_interval_below_one_is_a_share_of_all_steps() {

@@ -206,7 +206,7 @@ impl Kind {
 }
 
 fn yaml_or_text(text: &str) -> Value {
-    super::file::parse_yaml(text).unwrap_or_else(|_| json!(text))
+    super::yaml::parse_yaml(text).unwrap_or_else(|_| json!(text))
 }
 
 /// A boolean, also as Python's YAML spells it.

@@ -13,7 +13,8 @@ use rayon::prelude::*;
 use super::assemble::Shader;
 use super::flex_slices::{floats, from_floats};
 use super::launch::{contiguous, empty, launch};
-use crate::actions::advantage::{AdvantageInput, EPSILON, RewardStatistics, ScaleRewards};
+use crate::actions::advantage::{AdvantageInput, EPSILON, RewardStatistics};
+use crate::options::ScaleRewards;
 
 /// Mark of a row whose reward counts in its group's mean and standard deviation.
 const BASELINE: u8 = 1;

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+pub use crate::options::LossType;
 use crate::record::{Component, FinishReason, Group, ScoredAction, Source, TokenBatch, TokenRow};
 
 /// What packing depends on.
@@ -210,20 +209,6 @@ pub fn micro_batches(batch: &TokenBatch, rows_per_micro_batch: usize) -> Vec<Tok
         }));
     }
     result
-}
-
-/// `loss_type`: how the losses of tokens become the loss of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LossType {
-    /// Mean over tokens, then over completions (DeepSeekMath; method: section 1.3).
-    Grpo,
-    /// Mean over the tokens of the micro-batch.
-    Bnpo,
-    /// Sum over tokens / (completions · `max_completion_length`) (Dr. GRPO).
-    DrGrpo,
-    /// Sum over tokens / tokens of the whole generation batch (DAPO).
-    Dapo,
 }
 
 /// What the weights of tokens depend on besides the tokens.

@@ -20,7 +20,7 @@ use crate::learner::optimizer::adamw::{AdamW, AdamWOptions};
 use crate::learner::optimizer::gradients::{GradientNorm, Gradients};
 use crate::model::config::ModelConfig;
 use crate::model::generate::flag_tensor;
-use crate::model::weights::{Weights, WeightsError, host_values};
+use crate::model::weights::{UnusableValues, Weights, WeightsError, host_values};
 use crate::model::{Qwen2Vl, index_tensor};
 use crate::record::TokenBatch;
 
@@ -60,6 +60,11 @@ pub enum LearnError {
         /// The first parameter whose gradient is not finite.
         tensor: String,
     },
+    /// The update gave values that must not be kept.
+    #[error(
+        "{0}; nothing is saved, and earlier checkpoints stay\nhint: lower learning_rate, then continue from the last checkpoint with `--resume_from_checkpoint true`"
+    )]
+    Update(UnusableValues),
     /// The parameters do not fit the configuration.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -122,11 +127,14 @@ impl Learner {
     /// If a parameter is missing or has another shape than the configuration says.
     pub fn new(
         config: ModelConfig,
-        weights: Weights,
+        mut weights: Weights,
         folder: &str,
         options: LearnerOptions,
         device: &Device,
     ) -> Result<Self, LearnError> {
+        if config.text.tie_word_embeddings {
+            weights.tie_head();
+        }
         Qwen2Vl::new(&config, &weights, folder, device)?;
         let suppressed = options
             .suppressed
@@ -250,7 +258,9 @@ impl Learner {
         }
     }
 
-    fn is_trainable(&self, name: &str) -> bool {
+    /// Whether updates change the parameter of this name.
+    #[must_use]
+    pub fn is_trainable(&self, name: &str) -> bool {
         !(self.options.freeze_vision_modules && name.starts_with("visual."))
     }
 
@@ -416,7 +426,9 @@ impl Learner {
     /// Clips, checks and applies the gathered gradients, then forgets them.
     ///
     /// # Errors
-    /// If a gradient is not finite; the weights and the optimizer are then as before.
+    /// [`LearnError::Gradient`] if a gradient is not finite; the weights and the optimizer are then as before.
+    /// [`LearnError::Update`] if a new weight cannot be kept; the learner is then spoilt and must not be saved. (Holding the
+    /// old weights until the new ones are known would take their memory twice.)
     pub fn apply(&mut self, learning_rate: f64) -> Result<UpdateReport, LearnError> {
         let mut gradients = self.gradients.take();
         self.loss = 0.0;
@@ -426,9 +438,13 @@ impl Learner {
                 if self.options.max_grad_norm > 0.0 {
                     gradients.clip(grad_norm, self.options.max_grad_norm);
                 }
+                let names: Vec<String> = gradients.iter().map(|(name, _)| name.clone()).collect();
                 self.optimizer
                     .step(&mut self.weights, gradients, learning_rate);
-                Ok(UpdateReport { grad_norm })
+                match self.weights.first_unusable(names.iter()) {
+                    Some(fault) => Err(LearnError::Update(fault)),
+                    None => Ok(UpdateReport { grad_norm }),
+                }
             }
         }
     }

@@ -204,15 +204,10 @@ pub(crate) fn flag_tensor(flags: &[bool], device: &burn::tensor::Device) -> Tens
 
 /// The random stream of one row: a function of seed, prompt and sample index only.
 fn stream(seed: u64, prompt: &str, index: usize) -> ChaCha8Rng {
-    // FNV-1a: a fixed, documented hash, because std's may change between releases.
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in seed
+    let bytes = seed
         .to_le_bytes()
         .into_iter()
         .chain(prompt.bytes())
-        .chain((index as u64).to_le_bytes())
-    {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    ChaCha8Rng::seed_from_u64(hash)
+        .chain((index as u64).to_le_bytes());
+    ChaCha8Rng::seed_from_u64(crate::seed::fnv1a(bytes))
 }

@@ -5,17 +5,19 @@
 //! values one by one. Knows nothing of what the parameters mean.
 
 mod error;
+mod save;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 pub use error::WeightsError;
+pub use save::{UnusableValues, write_tensors};
 
 /// One parameter: values on the device and the shape they have in files.
 #[derive(Debug, Clone)]
@@ -194,6 +196,11 @@ impl Weights {
         self.parameters.iter()
     }
 
+    /// Lets go of a head that the embedding serves as: it is no parameter, and files that repeat it get the embedding.
+    pub fn tie_head(&mut self) {
+        self.remove(save::HEAD);
+    }
+
     /// Takes a parameter out; the file layout is kept.
     pub fn remove(&mut self, name: &str) -> Option<Parameter> {
         self.parameters.remove(name)
@@ -241,56 +248,6 @@ impl Weights {
             layout: Layout::default(),
         }
     }
-
-    /// Writes the weights into `folder` under the file names, tensor names and number formats they were loaded with.
-    ///
-    /// # Errors
-    /// If a file cannot be written.
-    pub fn save(&self, folder: &Path) -> Result<(), WeightsError> {
-        for (file, tensors) in &self.layout.files {
-            let path = folder.join(file);
-            let views = tensors.iter().filter_map(|stored| {
-                // A tied head that the file repeats is written from the embedding it is tied to.
-                let fallback = || {
-                    self.parameters
-                        .get("model.embed_tokens.weight")
-                        .filter(|_| stored.hub_name == "lm_head.weight")
-                };
-                let parameter = self.parameters.get(&stored.hub_name).or_else(fallback)?;
-                Some((
-                    stored.name.clone(),
-                    StoredView {
-                        parameter,
-                        dtype: stored.dtype,
-                    },
-                ))
-            });
-            let metadata =
-                std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-            safetensors::serialize_to_file(views, Some(metadata), &path)
-                .map_err(|error| save_error(&path, error))?;
-        }
-        if let Some(index) = &self.layout.index {
-            let path = folder.join("model.safetensors.index.json");
-            let text = format!("{index:#}\n");
-            std::fs::write(&path, text).map_err(|source| WeightsError::Io {
-                path: path.display().to_string(),
-                source,
-            })?;
-        }
-        Ok(())
-    }
-}
-
-fn save_error(path: &Path, error: safetensors::SafeTensorError) -> WeightsError {
-    let source = match error {
-        safetensors::SafeTensorError::IoError(source) => source,
-        other => std::io::Error::other(other.to_string()),
-    };
-    WeightsError::Io {
-        path: path.display().to_string(),
-        source,
-    }
 }
 
 /// The files that hold the weights: the index's, or `model.safetensors`.
@@ -319,14 +276,25 @@ fn shard_files(folder: &Path) -> Result<(Vec<String>, Option<Value>), WeightsErr
         .get("weight_map")
         .and_then(Value::as_object)
         .ok_or_else(|| broken("`weight_map` is absent".to_owned()))?;
-    let mut files: Vec<String> = map
-        .values()
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect();
-    files.sort();
-    files.dedup();
-    Ok((files, Some(index)))
+    let mut files = BTreeSet::new();
+    for (tensor, file) in map {
+        let name = file.as_str().filter(|name| is_plain_name(name));
+        let name = name.ok_or_else(|| WeightsError::Outside {
+            path: path.clone(),
+            tensor: tensor.clone(),
+            found: file.to_string(),
+        })?;
+        files.insert(name.to_owned());
+    }
+    Ok((files.into_iter().collect(), Some(index)))
+}
+
+/// Whether a name of a downloaded index is that of a weight file in the folder itself, on any system: it is read there, and
+/// written there in every checkpoint.
+fn is_plain_name(name: &str) -> bool {
+    let stem = name.strip_suffix(".safetensors").unwrap_or_default();
+    let is_ours = name == "optimizer.safetensors";
+    !stem.is_empty() && !stem.starts_with('.') && !is_ours && !name.contains(['/', '\\', ':', '\0'])
 }
 
 /// Length of a safetensors file by its own header, if that is whole: 8 bytes, the header, the tensors.
@@ -378,46 +346,6 @@ fn to_f32(
     }
 }
 
-/// A parameter as a file wants it; read back from the device only when it is written.
-struct StoredView<'a> {
-    parameter: &'a Parameter,
-    dtype: Dtype,
-}
-
-impl View for StoredView<'_> {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.parameter.shape
-    }
-
-    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        let values = host_values(&self.parameter.value);
-        let bytes: Vec<u8> = match self.dtype {
-            Dtype::F16 => values
-                .iter()
-                .flat_map(|value| f16::from_f32(*value).to_le_bytes())
-                .collect(),
-            Dtype::BF16 => values
-                .iter()
-                .flat_map(|value| bf16::from_f32(*value).to_le_bytes())
-                .collect(),
-            _ => values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect(),
-        };
-        bytes.into()
-    }
-
-    fn data_len(&self) -> usize {
-        let count: usize = self.parameter.shape.iter().product();
-        count * if self.dtype == Dtype::F32 { 4 } else { 2 }
-    }
-}
-
 /// Reads a tensor back as f32 values.
 ///
 /// # Panics
@@ -429,4 +357,41 @@ pub fn host_values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
         .without_autodiff()
         .try_into_vec_as::<f32>()
         .expect("the device answers")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_plain_name;
+
+    #[test]
+    fn names_of_an_index_are_files_of_its_folder() {
+        for name in [
+            "model.safetensors",
+            "model-00001-of-00002.safetensors",
+            "weights with spaces ü.safetensors",
+            "a..b.safetensors",
+        ] {
+            assert!(is_plain_name(name), "{name}");
+        }
+        for name in [
+            "/home/me/x.safetensors",
+            "../x.safetensors",
+            "a/../../x.safetensors",
+            "part/x.safetensors",
+            "..\\x.safetensors",
+            "C:x.safetensors",
+            "x.safetensors:stream.safetensors",
+            "x\0.safetensors",
+            ".safetensors",
+            "..safetensors",
+            ".hidden.safetensors",
+            "config.json",
+            "pytorch_model.bin",
+            "optimizer.safetensors",
+            "",
+            "..",
+        ] {
+            assert!(!is_plain_name(name), "{name:?}");
+        }
+    }
 }

@@ -253,11 +253,7 @@ impl Evaluator<'_> {
                 let mut right = 0;
                 let before = tally.score;
                 for scored in group {
-                    let score = eval_score(
-                        example,
-                        &scored.action.text,
-                        setup::same_word(&run.data.score_compat),
-                    );
+                    let score = eval_score(example, &scored.action.text, run.data.score_compat);
                     right += u32::from(score.exact);
                     tally.add(score.score, score.exact, &scored);
                 }

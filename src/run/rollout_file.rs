@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::json_lines;
 use crate::record::{Group, Source};
 
 /// One action of one step.
@@ -103,24 +104,20 @@ pub fn read(
     accepted: &Accepted<'_>,
 ) -> Result<Vec<Vec<RolloutRow>>, RolloutFileError> {
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| RolloutFileError::Io {
+    let content = json_lines::read(path).map_err(|source| RolloutFileError::Io {
         path: shown.clone(),
         source,
     })?;
     let mut steps: BTreeMap<u64, Vec<RolloutRow>> = BTreeMap::new();
-    for (index, line) in text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-    {
+    for line in json_lines::lines(&content) {
         let wrong = |(problem, hint)| RolloutFileError::Row {
             path: shown.clone(),
-            line: index + 1,
+            line: line.number,
             problem,
             hint,
         };
         let row: RolloutRow =
-            serde_json::from_str(line).map_err(|error| wrong((error.to_string(), FORM)))?;
+            json_lines::parse(line.text).map_err(|fault| wrong((fault.to_string(), FORM)))?;
         check(&row, accepted).map_err(wrong)?;
         steps.entry(row.step).or_default().push(row);
     }

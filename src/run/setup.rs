@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::actions::advantage::AdvantageOptions;
 use crate::actions::external_ratio::ExternalRatioOptions;
@@ -21,34 +19,24 @@ use crate::actions::teacher::TextCodec;
 use crate::config::{self, Run};
 use crate::data::dataset::{Dataset, DatasetOptions, PromptStyle};
 use crate::data::prompt::{PromptEncoder, PromptOptions};
-use crate::device::{DeviceChoice, OpenDevice};
+use crate::device::OpenDevice;
 use crate::kernels::PolicyLossOptions;
 use crate::learner::optimizer::adamw::AdamWOptions;
 use crate::learner::optimizer::schedule::{Schedule, ScheduleKind};
 use crate::learner::{Learner, LearnerOptions};
 use crate::model::config::ModelConfig;
 use crate::model::weights::Weights;
+use crate::options::DeviceChoice;
 use crate::record::{Example, FinishReason, Prompt};
 
 pub use rewards::rewards;
 pub use teachers::{endpoint_teacher, record_file, roster, teacher_of};
 
-/// A word of the configuration as the stage's own type: both spell every value alike.
-///
-/// # Panics
-/// If a stage lacks a word that the configuration has; a test goes through all of them.
-pub fn same_word<T: DeserializeOwned>(value: &impl Serialize) -> T {
-    let value = serde_json::to_value(value).expect("configuration values have a JSON form");
-    T::deserialize(&value)
-        .unwrap_or_else(|error| panic!("the stage does not know {value}: {error}"))
-}
-
 /// Opens the device that the configuration names, and says which one it is.
 ///
 /// # Errors
 /// If there is no such device.
-pub fn open_device(choice: config::DeviceChoice) -> Result<OpenDevice> {
-    let choice: DeviceChoice = choice.name().parse()?;
+pub fn open_device(choice: DeviceChoice) -> Result<OpenDevice> {
     let open = crate::device::open(choice)?;
     let reason = open
         .reason
@@ -201,12 +189,12 @@ pub fn encode_all(encoder: &PromptEncoder, examples: &[Arc<Example>]) -> Result<
 #[must_use]
 pub fn selection(run: &Run) -> SelectionOptions {
     SelectionOptions {
-        selection: same_word(&run.group.selection),
-        ties: same_word(&run.group.selection_ties),
+        selection: run.group.selection,
+        ties: run.group.selection_ties,
         group_size: run.group.group_size,
         replace_max: run.group.replace_max,
         max_external_fraction: run.group.max_external_fraction,
-        external_when: same_word(&run.group.external_when),
+        external_when: run.group.external_when,
     }
 }
 
@@ -214,8 +202,8 @@ pub fn selection(run: &Run) -> SelectionOptions {
 #[must_use]
 pub fn advantages(run: &Run) -> AdvantageOptions {
     AdvantageOptions {
-        baseline: same_word(&run.group.advantage_baseline),
-        scale_rewards: same_word(&run.group.scale_rewards),
+        baseline: run.group.advantage_baseline,
+        scale_rewards: run.group.scale_rewards,
     }
 }
 
@@ -225,11 +213,11 @@ pub fn external_ratio(run: &Run) -> ExternalRatioOptions {
     let group = &run.group;
     let models = group.external.iter();
     ExternalRatioOptions {
-        ratio: same_word(&group.external_ratio),
+        ratio: group.external_ratio,
         gamma: group.external_gamma.map(|gamma| gamma as f32),
-        weight_level: same_word(&group.external_is_level),
+        weight_level: group.external_is_level,
         weight_cap: group.external_is_cap,
-        share: same_word(&group.external_mu),
+        share: group.external_mu,
         uncertainty_weighted: group.external_phi,
         coefficient: group.external_coef as f32,
         model_weights: models

@@ -18,7 +18,7 @@ use crate::record::{Component, Example, Prompt, Source, TokenBatch, TokenRow};
 use crate::run::folder::RunFolder;
 use crate::run::metrics::{LoggedStep, MetricsLog, Progress, StepMetrics};
 use crate::run::setup;
-use crate::run::trainer::{Position, RUN_FILES, STOP, open_folder};
+use crate::run::trainer::{Position, RUN_FILES, STOP, check_space, open_folder};
 
 /// A row ready to learn from.
 struct Target {
@@ -86,11 +86,12 @@ impl FineTuning {
             crate::run::checkpoint::restore_optimizer(
                 &mut learner,
                 &checkpoint.path,
+                position.state.global_step,
                 &open.device,
             )?;
         }
         let done = position.state.global_step;
-        folder.check_space(crate::run::trainer::checkpoint_bytes(&learner, &run))?;
+        check_space(&folder, &learner, &run, &position, targets.len())?;
         // Nothing above this line touches an earlier run.
         folder.begin(&RUN_FILES)?;
         std::fs::write(folder.path().join("config.yaml"), run.to_yaml())

@@ -1,13 +1,10 @@
 //! A number for what can be seen, by which scenes are kept apart. It knows no scene.
 
+use crate::seed::fnv1a;
+
 /// FNV-1a over the values; the same on every platform and for every seed.
 pub(crate) fn fingerprint(values: impl IntoIterator<Item = u32>) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for value in values {
-        for byte in value.to_le_bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
+    let hash = fnv1a(values.into_iter().flat_map(u32::to_le_bytes));
     // The last steps of FNV barely reach the low bits that the split is chosen by.
     hash ^ (hash >> 32)
 }

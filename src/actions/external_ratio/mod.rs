@@ -9,50 +9,11 @@ mod importance;
 mod supervised;
 
 pub use importance::{effective_sample_size, self_normalised, sequence_weight, token_weights};
-pub use supervised::SupervisedShare;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
+pub use crate::options::{ExternalRatio, SupervisedShare, WeightLevel};
 use crate::record::{Component, Group, Likelihood, LikelihoodShape, Source, TokenBatch, TokenRow};
-
-/// `external_ratio`: what takes the place of the importance ratio on external tokens. p is the policy's probability of the
-/// token, p_old at rollout time, q the external model's, A the advantage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExternalRatio {
-    /// p / p_old, clipped as on policy tokens (the paper's Eq. 3).
-    #[default]
-    Same,
-    /// p / (p + gamma), never clipped (LUFFY, arXiv 2504.14945); without gamma plain p.
-    Luffy,
-    /// sqrt(1 - p) 2 p / (p_old + (p_old + 1) / 2), never clipped (RL-PLUS).
-    RlPlus,
-    /// p / sg[p]: A log p at every update.
-    Unit,
-    /// The clipped ratio times min(π_old / q, cap).
-    Is,
-    /// As `is`, the weights of a group normalised to their number.
-    Snis,
-    /// A supervised part of weight mu beside (1 - mu) of the policy loss on the policy's actions (CHORD).
-    Chord,
-    /// Prompts that the policy fails are imitated, all others are plain GRPO (HPT).
-    Hpt,
-    /// Only the likelihood of the selected external actions (the control for "is it just distillation").
-    SftSelected,
-}
-
-/// `external_is_level`: one importance weight per action or per token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WeightLevel {
-    /// One, from the sums of log-probabilities.
-    #[default]
-    Sequence,
-    /// One per token; the external model must share the policy's tokens.
-    Token,
-}
 
 /// How external tokens are learnt from.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,22 +67,6 @@ pub enum ExternalRatioError {
 }
 
 impl ExternalRatio {
-    /// The word in configurations.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Same => "same",
-            Self::Luffy => "luffy",
-            Self::RlPlus => "rl_plus",
-            Self::Unit => "unit",
-            Self::Is => "is",
-            Self::Snis => "snis",
-            Self::Chord => "chord",
-            Self::Hpt => "hpt",
-            Self::SftSelected => "sft_selected",
-        }
-    }
-
     /// Whether it needs log-probabilities of the external model, and those of the policy at rollout time.
     #[must_use]
     pub const fn needs_external_logprobs(self) -> bool {

@@ -2,28 +2,8 @@
 //!
 //! Decides which selected actions stay and how large the supervised part is; knows nothing of tokens.
 
-use serde::{Deserialize, Serialize};
-
+use crate::options::SupervisedShare;
 use crate::record::{Group, Source};
-
-/// `external_mu`: the share of the supervised loss in CHORD.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum SupervisedShare {
-    /// The same at every step.
-    Constant(f64),
-    /// From 0 to the peak, then along half a cosine to the valley, and the valley from there.
-    Course {
-        /// Largest share.
-        peak: f64,
-        /// Last share.
-        valley: f64,
-        /// Optimizer steps from 0 to the peak.
-        warmup_steps: u64,
-        /// Optimizer steps from the peak to the valley.
-        decay_steps: u64,
-    },
-}
 
 impl SupervisedShare {
     /// mu at optimizer step `step`, from 0 (CHORD, arXiv 2508.11408; ms-swift's `chord_mu_*`).

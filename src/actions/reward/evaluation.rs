@@ -1,22 +1,10 @@
 //! Scores of a held-out answer, as the tables of Reason-RFT are computed (method: section 3.7).
 
-use serde::{Deserialize, Serialize};
-
 use super::answer::{answer_or_text, single_line_tagged_answer, tagged_answer};
 use super::function_sequence::{function_sequence_score, same_functions};
 use super::math_equivalence::equivalent;
+use crate::options::ScoreCompat;
 use crate::record::{Example, Task};
-
-/// Which answers of spatial transformation count as tagged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScoreCompat {
-    /// An answer may span lines.
-    #[default]
-    Fixed,
-    /// As upstream: an answer that spans lines is overlooked and the whole text is scored, thinking included.
-    ReasonRft,
-}
 
 /// The score of one answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -115,18 +103,5 @@ mod tests {
             ),
             (1.0, true)
         );
-    }
-
-    #[test]
-    fn names_in_files_are_those_of_the_conventions() {
-        for (name, compat) in [
-            ("\"fixed\"", ScoreCompat::Fixed),
-            ("\"reason-rft\"", ScoreCompat::ReasonRft),
-        ] {
-            assert_eq!(
-                serde_json::from_str::<ScoreCompat>(name).expect("a known name"),
-                compat
-            );
-        }
     }
 }

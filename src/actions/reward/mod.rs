@@ -22,9 +22,8 @@ mod reason;
 
 pub use accuracy::{accuracy_reward, is_correct, math_accuracy_reward};
 pub use answer::{answer_or_text, tagged_answer};
-pub use evaluation::{EvalScore, ScoreCompat, eval_score};
+pub use evaluation::{EvalScore, eval_score};
 pub use format::{format_reward, full_caption_format_reward, think_format_reward};
-pub use function::RewardFunction;
 pub use function_sequence::{
     Credit, function_sequence_reward, function_sequence_score, same_functions,
 };
@@ -36,6 +35,7 @@ pub use options::{RewardError, RewardOptions, RewardSource};
 pub use process::{ProcessError, ProcessFault, ProcessOptions, end_processes};
 pub use reason::reason_reward;
 
+pub use crate::options::{RewardFunction, ScoreCompat};
 use crate::record::{Action, Example, ScoredAction};
 use process::RewardProcess;
 

@@ -1,7 +1,7 @@
 //! What to reward, and what can be wrong with that; knows nothing of how a value comes about.
 
-use super::function::RewardFunction;
 use super::process::{ProcessError, ProcessOptions};
+use crate::options::RewardFunction;
 
 /// Where one reward comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,134 +3,10 @@
 use std::f64::consts::PI;
 
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 
 use super::{Purpose, SelectionError, StepKey};
+use crate::options::{ExternalSchedule, ExternalWhen, ScheduleShape};
 use crate::record::{Group, Source};
-
-/// `external_when`: the gate of each prompt (method: section 2.4).
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(from = "Written", into = "Written")]
-pub enum ExternalWhen {
-    /// Open.
-    #[default]
-    Always,
-    /// Open where no policy action passes.
-    AllWrong,
-    /// Open where `min` ≤ pass rate ≤ `max`.
-    PassRate {
-        /// Largest pass rate.
-        max: f64,
-        /// Smallest pass rate.
-        min: f64,
-    },
-    /// Open with this probability, per prompt and step.
-    Probability(f64),
-    /// Open with a probability that changes over the run.
-    Schedule(Schedule),
-}
-
-/// A probability over optimizer steps: from 0 up to `from` during `warmup` steps, then to `to` in `steps` steps.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Schedule {
-    /// Probability after the warm-up.
-    pub from: f64,
-    /// Probability at the end and ever after.
-    pub to: f64,
-    /// Optimizer steps from `from` to `to`.
-    pub steps: u64,
-    /// The way down (or up).
-    #[serde(default)]
-    pub shape: ScheduleShape,
-    /// Optimizer steps from 0 to `from`.
-    #[serde(default)]
-    pub warmup: u64,
-}
-
-/// How a schedule moves between its ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScheduleShape {
-    /// Half a cosine wave.
-    #[default]
-    Cosine,
-    /// A straight line.
-    Linear,
-}
-
-/// `external_when` as it is written in a file.
-#[derive(Serialize, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "`external_when` must be always, all_wrong, {pass_rate_max, pass_rate_min}, {probability} or \
-                 {schedule: {from, to, steps, shape: cosine|linear, warmup}}"
-)]
-enum Written {
-    Word(Word),
-    PassRate(PassRate),
-    Probability(Probability),
-    Schedule(Scheduled),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Word {
-    Always,
-    AllWrong,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PassRate {
-    pass_rate_max: f64,
-    #[serde(default)]
-    pass_rate_min: f64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Probability {
-    probability: f64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Scheduled {
-    schedule: Schedule,
-}
-
-impl From<Written> for ExternalWhen {
-    fn from(written: Written) -> Self {
-        match written {
-            Written::Word(Word::Always) => Self::Always,
-            Written::Word(Word::AllWrong) => Self::AllWrong,
-            Written::PassRate(PassRate {
-                pass_rate_max: max,
-                pass_rate_min: min,
-            }) => Self::PassRate { max, min },
-            Written::Probability(Probability { probability }) => Self::Probability(probability),
-            Written::Schedule(Scheduled { schedule }) => Self::Schedule(schedule),
-        }
-    }
-}
-
-impl From<ExternalWhen> for Written {
-    fn from(when: ExternalWhen) -> Self {
-        match when {
-            ExternalWhen::Always => Self::Word(Word::Always),
-            ExternalWhen::AllWrong => Self::Word(Word::AllWrong),
-            ExternalWhen::PassRate { max, min } => Self::PassRate(PassRate {
-                pass_rate_max: max,
-                pass_rate_min: min,
-            }),
-            ExternalWhen::Probability(probability) => {
-                Self::Probability(Probability { probability })
-            }
-            ExternalWhen::Schedule(schedule) => Self::Schedule(Scheduled { schedule }),
-        }
-    }
-}
 
 impl ExternalWhen {
     /// Whether the gate depends on how the policy's own actions fare, so that it cannot be known before them.
@@ -189,7 +65,7 @@ impl ExternalWhen {
     }
 }
 
-impl Schedule {
+impl ExternalSchedule {
     /// The probability at an optimizer step.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "steps are far below 2^53")]
@@ -306,7 +182,7 @@ mod tests {
 
     #[test]
     fn schedules_warm_up_and_then_move_to_their_end() {
-        let mut schedule = Schedule {
+        let mut schedule = ExternalSchedule {
             from: 0.8,
             to: 0.2,
             steps: 100,
@@ -331,55 +207,8 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_read_and_written_back() {
-        let schedule = Schedule {
-            from: 0.5,
-            to: 0.05,
-            steps: 200,
-            shape: ScheduleShape::Linear,
-            warmup: 20,
-        };
-        for (written, when) in [
-            (r#""always""#, ExternalWhen::Always),
-            (r#""all_wrong""#, ExternalWhen::AllWrong),
-            (
-                r#"{"pass_rate_max":0.5,"pass_rate_min":0.0}"#,
-                ExternalWhen::PassRate { max: 0.5, min: 0.0 },
-            ),
-            (r#"{"probability":0.25}"#, ExternalWhen::Probability(0.25)),
-            (
-                r#"{"schedule":{"from":0.5,"to":0.05,"steps":200,"shape":"linear","warmup":20}}"#,
-                ExternalWhen::Schedule(schedule),
-            ),
-        ] {
-            assert_eq!(
-                serde_json::from_str::<ExternalWhen>(written).expect("valid"),
-                when
-            );
-            assert_eq!(serde_json::to_string(&when).expect("writable"), written);
-        }
-        let short: ExternalWhen = serde_json::from_str(r#"{"pass_rate_max":0.5}"#).expect("valid");
-        assert_eq!(short, ExternalWhen::PassRate { max: 0.5, min: 0.0 });
-    }
-
-    #[test]
-    fn other_forms_are_refused_with_the_allowed_ones() {
-        for written in [
-            r#""sometimes""#,
-            r#"{"probabilty":0.2}"#,
-            r#"{"probability":0.2,"pass_rate_max":1}"#,
-            "3",
-        ] {
-            let message = serde_json::from_str::<ExternalWhen>(written)
-                .expect_err("refused")
-                .to_string();
-            assert!(message.contains("must be always, all_wrong"), "{message}");
-        }
-    }
-
-    #[test]
     fn numbers_out_of_range_are_refused() {
-        let schedule = Schedule {
+        let schedule = ExternalSchedule {
             from: 0.5,
             to: 0.1,
             steps: 0,
@@ -411,7 +240,7 @@ mod tests {
                 "external_when.schedule.steps` is 0",
             ),
             (
-                ExternalWhen::Schedule(Schedule {
+                ExternalWhen::Schedule(ExternalSchedule {
                     to: 2.0,
                     ..schedule
                 }),

@@ -7,40 +7,13 @@ mod choice;
 mod gate;
 
 pub use choice::choose;
-pub use gate::{ExternalWhen, Schedule, ScheduleShape, gate};
+pub use gate::gate;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 
-/// `selection`: which actions of the pool enter the loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Selection {
-    /// The `group_size` actions of highest reward.
-    #[default]
-    TopReward,
-    /// The subset of `group_size` actions with the largest variance of rewards.
-    MaxVariance,
-    /// The whole pool.
-    All,
-    /// The first `group_size` policy actions; where none of the policy passes, up to `replace_max` of the worst give
-    /// way to external actions with a higher reward than any policy action.
-    ReplaceWorstIfAllWrong,
-}
-
-/// `selection_ties`: the order among actions of equal reward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SelectionTies {
-    /// Policy actions first, each kind in order of arrival.
-    #[default]
-    Policy,
-    /// External actions first, each kind in order of arrival.
-    External,
-    /// A permutation drawn from seed, step and prompt id.
-    Random,
-}
+pub use crate::options::{ExternalSchedule, ExternalWhen, ScheduleShape, Selection, SelectionTies};
+use crate::seed::fnv1a;
 
 /// How a pool becomes a group.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,7 +45,12 @@ impl StepKey {
     /// A generator of its own for each prompt and purpose.
     fn generator(self, prompt_id: &str, purpose: Purpose) -> ChaCha8Rng {
         let mut seed = [0; 32];
-        let words = [self.seed, self.step, fnv1a(prompt_id), purpose as u64];
+        let words = [
+            self.seed,
+            self.step,
+            fnv1a(prompt_id.bytes()),
+            purpose as u64,
+        ];
         for (bytes, word) in seed.chunks_exact_mut(8).zip(words) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
@@ -85,13 +63,6 @@ impl StepKey {
 enum Purpose {
     Gate = 1,
     Ties = 2,
-}
-
-/// FNV-1a, 64 bits: unlike the standard library's hash it stays the same between versions, as a resumed run needs.
-fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// Selection options that cannot be used.
@@ -268,22 +239,5 @@ mod tests {
             ..options()
         };
         assert_eq!(replace.check(8, 1), Err(SelectionError::ReplaceNothing));
-    }
-
-    #[test]
-    fn names_are_those_of_the_configuration() {
-        let selection: Selection =
-            serde_json::from_str("\"replace_worst_if_all_wrong\"").expect("known");
-        assert_eq!(selection, Selection::ReplaceWorstIfAllWrong);
-        let selection: Selection = serde_json::from_str("\"max_variance\"").expect("known");
-        assert_eq!(selection, Selection::MaxVariance);
-        let ties: SelectionTies = serde_json::from_str("\"random\"").expect("known");
-        assert_eq!(ties, SelectionTies::Random);
-    }
-
-    #[test]
-    fn the_hash_is_the_published_one() {
-        assert_eq!(fnv1a(""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(fnv1a("foobar"), 0x8594_4171_f739_67e8);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{Teacher, TeacherAnswer, TeacherError, TeacherRequest};
+use crate::json_lines::{self, RowId};
 use crate::record::{Example, FinishReason};
 
 /// An entry of `external` with a `path`.
@@ -33,19 +34,11 @@ pub struct RecordedTeacher {
 /// A line of the file.
 #[derive(Deserialize)]
 struct Line {
-    id: Id,
+    id: RowId,
     source: Option<String>,
     text: String,
     #[serde(default)]
     finish_reason: Option<FinishReason>,
-}
-
-/// Some data sets number their rows.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "an `id` that is a string or a whole number")]
-enum Id {
-    Text(String),
-    Number(i64),
 }
 
 impl RecordedTeacher {
@@ -55,12 +48,12 @@ impl RecordedTeacher {
     /// [`TeacherError`] names the file, and the line where one is malformed.
     pub fn open(options: RecordedOptions) -> Result<Self, TeacherError> {
         let RecordedOptions { name, path, .. } = &options;
-        let bytes = std::fs::read(path).map_err(|error| TeacherError::Read {
+        let content = json_lines::read(path).map_err(|error| TeacherError::Read {
             path: path.clone(),
             name: name.clone(),
             error,
         })?;
-        let lines = parse(&bytes, name, path)?;
+        let lines = parse(&content, name, path)?;
         let sources: BTreeSet<&str> = lines
             .iter()
             .filter_map(|line| line.source.as_deref())
@@ -83,10 +76,6 @@ impl RecordedTeacher {
             if filters && line.source.is_some_and(|source| source != *name) {
                 continue;
             }
-            let id = match line.id {
-                Id::Text(id) => id,
-                Id::Number(id) => id.to_string(),
-            };
             let finish_reason = line.finish_reason.unwrap_or(FinishReason::Stop);
             let answer = TeacherAnswer {
                 text: line.text,
@@ -94,7 +83,7 @@ impl RecordedTeacher {
                 token_logprobs: None,
                 token_texts: None,
             };
-            actions.entry(id).or_default().push(answer);
+            actions.entry(line.id.0).or_default().push(answer);
         }
         Ok(Self { options, actions })
     }
@@ -126,22 +115,16 @@ impl RecordedTeacher {
     }
 }
 
-fn parse(bytes: &[u8], name: &str, path: &Path) -> Result<Vec<Line>, TeacherError> {
-    let mut lines = Vec::new();
-    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        lines.push(
-            serde_json::from_slice(line).map_err(|error| TeacherError::Line {
-                path: path.to_owned(),
-                line: index + 1,
-                name: name.to_owned(),
-                fault: error.to_string(),
-            })?,
-        );
-    }
-    Ok(lines)
+fn parse(content: &[u8], name: &str, path: &Path) -> Result<Vec<Line>, TeacherError> {
+    let line = |line: json_lines::Line<'_>| {
+        json_lines::parse(line.text).map_err(|fault| TeacherError::Line {
+            path: path.to_owned(),
+            line: line.number,
+            name: name.to_owned(),
+            fault: fault.to_string(),
+        })
+    };
+    json_lines::lines(content).map(line).collect()
 }
 
 impl Teacher for RecordedTeacher {

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 
+use crate::json_lines::{self, RowId};
 use crate::record::FinishReason;
 
 /// A completion as it was given.
@@ -29,21 +30,13 @@ pub(super) struct CompletionRow {
 
 #[derive(Deserialize)]
 struct Line {
-    id: Id,
+    id: RowId,
     completion: Option<String>,
     text: Option<String>,
     source: Option<String>,
     step: Option<u64>,
     completion_ids: Option<Vec<u32>>,
     finish_reason: Option<FinishReason>,
-}
-
-/// Some data sets number their rows.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "an `id` that is a string or a whole number")]
-enum Id {
-    Text(String),
-    Number(i64),
 }
 
 const FORM: &str = "each line is {\"id\", \"completion\"} or {\"id\", \"source\", \"text\"}; other keys are not read";
@@ -54,12 +47,11 @@ const FORM: &str = "each line is {\"id\", \"completion\"} or {\"id\", \"source\"
 /// If it cannot be read, has no row, or a line is none.
 pub(super) fn read(path: &Path, limit: usize) -> Result<Vec<CompletionRow>> {
     let shown = path.display();
-    let bytes = std::fs::read(path)
+    let content = json_lines::read(path)
         .with_context(|| format!("{shown}: cannot be read\nhint: check --completions"))?;
-    let lines = bytes.split(|byte| *byte == b'\n').enumerate();
-    let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
-    let row = |(index, line)| parse(line, format!("{shown}:{}", index + 1));
-    let rows: Vec<CompletionRow> = lines.take(limit).map(row).collect::<Result<_>>()?;
+    let row = |line: json_lines::Line<'_>| parse(line.text, format!("{shown}:{}", line.number));
+    let lines = json_lines::lines(&content).take(limit);
+    let rows: Vec<CompletionRow> = lines.map(row).collect::<Result<_>>()?;
     if rows.is_empty() {
         bail!("{shown}: no rows\nhint: {FORM}");
     }
@@ -67,7 +59,8 @@ pub(super) fn read(path: &Path, limit: usize) -> Result<Vec<CompletionRow>> {
 }
 
 fn parse(line: &[u8], origin: String) -> Result<CompletionRow> {
-    let line: Line = serde_json::from_slice(line)
+    let line: Line = json_lines::parse(line)
+        .map_err(|fault| anyhow!("{fault}"))
         .with_context(|| format!("{origin}: not a completion\nhint: {FORM}"))?;
     let text = match (line.completion, line.text) {
         (Some(completion), Some(text)) if completion != text => {
@@ -79,10 +72,7 @@ fn parse(line: &[u8], origin: String) -> Result<CompletionRow> {
         (None, None) => bail!("{origin}: neither `completion` nor `text`\nhint: {FORM}"),
     };
     Ok(CompletionRow {
-        id: match line.id {
-            Id::Text(id) => id,
-            Id::Number(id) => id.to_string(),
-        },
+        id: line.id.0,
         text,
         source: line.source,
         step: line.step,

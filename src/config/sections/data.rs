@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::choice::{Preset, ScoreCompat, SftTarget};
 use super::super::key::{Key, section};
 use super::super::reward_entry::{self, RewardEntry};
 use super::super::value::{ANY_NUMBER, Kind, SHARE};
+use crate::options::{Preset, ScoreCompat, SftTarget};
 use crate::record::Task;
 
 /// Reason-RFT's task names.

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::choice::{
-    AdvantageBaseline, ExternalCacheMode, ExternalRatio, ScaleRewards, Selection, SelectionTies,
-    WeightLevel,
-};
 use super::super::external::{self, External};
-use super::super::external_when::{self, ExternalWhen};
+use super::super::external_when;
 use super::super::key::{Key, section};
-use super::super::special_values::{self, SupervisedShare};
+use super::super::special_values;
 use super::super::value::{ABOVE_ZERO, ANY_NUMBER, FROM_ZERO, Kind, SHARE};
+use crate::options::{
+    AdvantageBaseline, ExternalRatio, ExternalWhen, RecordMode, ScaleRewards, Selection,
+    SelectionTies, SupervisedShare, WeightLevel,
+};
 
 section! {
     /// The pool of actions for a prompt, and what becomes of it.
@@ -26,7 +26,7 @@ section! {
         /// JSONL file that keeps every answer of an endpoint; null = external_cache.jsonl in `output_dir`.
         external_cache: Option<PathBuf> = Kind::Optional(&Kind::Path), "null";
         /// Whether answers come from the file, from the endpoint, or from the file where it has them.
-        external_cache_mode: ExternalCacheMode = Kind::Choice(ExternalCacheMode::NAMES), "auto";
+        external_cache_mode: RecordMode = Kind::Choice(RecordMode::NAMES), "auto";
         /// Drop the weights of local external models while the policy is updated.
         unload_between_phases: bool = Kind::Bool, "false";
         /// When a prompt asks for external actions.

@@ -4,9 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::choice::{ImportanceSamplingLevel, LogprobTemperature, LossType, SchedulerType};
 use super::super::key::{Key, section};
 use super::super::value::{ABOVE_ZERO, BELOW_ONE, FROM_ZERO, Kind, SHARE, SHARE_ABOVE_ZERO};
+use crate::options::{ImportanceSamplingLevel, LogprobTemperature, LossType, SchedulerType};
 
 section! {
     /// How many completions are sampled and learnt from at a time. [`Run`](crate::config::Run) has the arithmetic.

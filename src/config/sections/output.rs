@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::choice::{DeviceChoice, IntervalStrategy};
 use super::super::key::{Key, section};
 use super::super::special_values::{self, Interval, Resume};
 use super::super::value::{FROM_ZERO, Kind};
+use crate::options::{DeviceChoice, IntervalStrategy};
 
 section! {
     /// What is written and when.

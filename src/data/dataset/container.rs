@@ -1,11 +1,14 @@
 //! A file of rows, JSON list or JSONL, told apart by content. It knows nothing of what the columns mean.
 
-use std::fs;
+use std::io;
 use std::path::Path;
 
+use rayon::prelude::*;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::error::DatasetError;
+use crate::json_lines::{self, Element, Line};
 
 /// One row before its columns are understood.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,74 +24,64 @@ pub(super) struct RawRow {
 /// # Errors
 /// The file cannot be read, or is neither a JSON list nor JSONL.
 pub(super) fn read_rows(path: &Path) -> Result<Vec<RawRow>, DatasetError> {
-    let bytes = fs::read(path).map_err(|source| DatasetError::Read {
-        path: path.into(),
-        source,
-    })?;
-    let content = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let not_rows = |found: String| DatasetError::NotRows {
         path: path.into(),
         found,
     };
-    if content.starts_with(b"PAR1") {
-        return Err(not_rows("a Parquet file".into()));
-    }
+    let content = json_lines::read(path).map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidData => not_rows(source.to_string()),
+        _ => DatasetError::Read {
+            path: path.into(),
+            source,
+        },
+    })?;
     match content.iter().find(|byte| !byte.is_ascii_whitespace()) {
         None => Ok(Vec::new()),
-        Some(b'[') => read_list(path, content),
-        Some(b'{') if is_single_object(content) => {
+        Some(b'[') => read_list(path, &content),
+        Some(b'{') if is_single_object(&content) => {
             Err(not_rows("one JSON object over several lines".into()))
         }
-        Some(b'{') => Ok(read_lines(content)),
+        Some(b'{') => Ok(read_lines(&content)),
         Some(_) => Err(not_rows(format!(
             "text that begins with `{}`",
-            beginning(content)
+            beginning(&content)
         ))),
     }
 }
 
-/// The rows of a JSON list.
+/// The rows of a JSON list; a bad one spoils only itself.
 fn read_list(path: &Path, content: &[u8]) -> Result<Vec<RawRow>, DatasetError> {
-    let values: Vec<Value> =
-        serde_json::from_slice(content).map_err(|error| DatasetError::Parse {
-            path: path.into(),
-            message: error.to_string(),
-        })?;
-    let rows = values.into_iter().enumerate();
-    Ok(rows
-        .map(|(index, value)| RawRow {
-            row: index + 1,
-            columns: as_object(value),
-        })
-        .collect())
+    let elements = json_lines::elements(content).map_err(|fault| DatasetError::Parse {
+        path: path.into(),
+        line: fault.line,
+        message: fault.to_string(),
+    })?;
+    let row = |(index, element): (usize, &Element<'_>)| RawRow {
+        row: index + 1,
+        columns: json_lines::parse(element.text)
+            .map_err(|fault| format!("line {}: {fault}", element.line + fault.line - 1))
+            .and_then(as_object),
+    };
+    Ok(elements.par_iter().enumerate().map(row).collect())
 }
 
 /// The rows of JSONL; a bad line spoils only itself, blank lines are no rows.
 fn read_lines(content: &[u8]) -> Vec<RawRow> {
-    let lines = content.split(|byte| *byte == b'\n').enumerate();
-    lines
-        .filter(|(_, line)| !line.trim_ascii().is_empty())
-        .map(|(index, line)| {
-            let columns = serde_json::from_slice(line)
-                .map_err(|error| format!("the line is not valid JSON: {error}"))
-                .and_then(as_object);
-            RawRow {
-                row: index + 1,
-                columns,
-            }
-        })
-        .collect()
+    let lines: Vec<_> = json_lines::lines(content).collect();
+    let row = |line: &Line<'_>| RawRow {
+        row: line.number,
+        columns: json_lines::parse(line.text)
+            .map_err(|fault| format!("the line is not valid JSON: {fault}"))
+            .and_then(as_object),
+    };
+    lines.par_iter().map(row).collect()
 }
 
 /// Whether the content is one pretty-printed object, which is not a row file in either form.
 fn is_single_object(content: &[u8]) -> bool {
-    let first_line = content
-        .trim_ascii_start()
-        .split(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    serde_json::from_slice::<Value>(first_line).is_err()
-        && serde_json::from_slice::<Value>(content).is_ok()
+    let first = json_lines::lines(content).next();
+    first.is_some_and(|line| json_lines::parse::<IgnoredAny>(line.text).is_err())
+        && json_lines::parse::<IgnoredAny>(content).is_ok()
 }
 
 fn as_object(value: Value) -> Result<Map<String, Value>, String> {
@@ -118,12 +111,15 @@ fn beginning(content: &[u8]) -> String {
         .next()
         .unwrap_or_default()
         .chars()
+        .filter(|character| !character.is_control())
         .take(30)
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn read(name: &str, content: &[u8]) -> Result<Vec<RawRow>, DatasetError> {
@@ -161,6 +157,22 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_element_of_a_list_spoils_only_itself_and_says_its_line() {
+        let content = "[\n {\"id\": 1},\n {\"id\": 2,\n  \"score\": NaN},\n {\"id\": \"\\ud83d\"}, 3, {\"id\": 4}\n]";
+        let rows = read("rows.json", content.as_bytes()).unwrap();
+        let reasons: Vec<_> = rows.iter().map(|row| row.columns.as_ref().err()).collect();
+        assert!(reasons[0].is_none() && reasons[4].is_none());
+        for (index, words) in [
+            (1, "line 4: `NaN` (after `score`) is not JSON; write null"),
+            (2, "line 5: `\\ud83d` is a lone surrogate"),
+            (3, "expected a JSON object, found a number"),
+        ] {
+            let reason = reasons[index].unwrap();
+            assert!(reason.starts_with(words), "{reason}");
+        }
+    }
+
+    #[test]
     fn a_first_line_that_is_cut_off_is_a_bad_row() {
         let rows = read("rows.jsonl", b"{\"id\": \n{\"id\": 2}\n").unwrap();
         assert!(rows[0].columns.is_err() && rows[1].columns.is_ok());
@@ -180,7 +192,7 @@ mod tests {
             ),
             (
                 b"[{\"id\": 1}, {\"id\": ",
-                "not a valid JSON list: EOF while parsing a value at line 1 column 19",
+                "rows:1: not a valid JSON list: EOF while parsing a value at column 19",
             ),
         ];
         for (content, expected) in cases {

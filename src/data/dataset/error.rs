@@ -56,12 +56,14 @@ pub enum DatasetError {
         /// What the system said.
         source: io::Error,
     },
-    /// A JSON list is not valid JSON, so no row of it can be trusted.
-    #[error("{}: not a valid JSON list: {message}\nhint: the file may be cut off; write it again", path.display())]
+    /// A JSON list that does not end, or whose brackets and quotes do not pair up, so that no row of it can be trusted.
+    #[error("{}:{line}: not a valid JSON list: {message}\nhint: mend the file there, or write it again", path.display())]
     Parse {
         /// The data file.
         path: PathBuf,
-        /// What the parser expected, with line and column.
+        /// 1-based line of the file.
+        line: usize,
+        /// What the parser expected, with the column.
         message: String,
     },
     /// The file holds something other than rows.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use super::gradients::Gradients;
 use crate::model::weights::Weights;
@@ -110,26 +110,19 @@ impl AdamW {
         })
     }
 
-    /// Takes up a saved state.
-    pub fn restore(&mut self, step: u64, state: BTreeMap<String, Vec<f32>>, device: &Device) {
+    /// Takes up a saved state: the updates taken, and (mean, mean square) by parameter name.
+    pub fn restore(&mut self, step: u64, moments: BTreeMap<String, (Tensor<1>, Tensor<1>)>) {
         self.step = step;
-        let tensor = |values: &Vec<f32>| {
-            Tensor::<1>::from_data(TensorData::new(values.clone(), [values.len()]), device)
-        };
-        self.moments = state
-            .iter()
-            .filter_map(|(key, mean)| {
-                let name = key.strip_prefix("exp_avg.")?;
-                let mean_square = state.get(&format!("exp_avg_sq.{name}"))?;
-                Some((
-                    name.to_owned(),
-                    Moments {
-                        mean: tensor(mean),
-                        mean_square: tensor(mean_square),
-                    },
-                ))
-            })
+        let moments = moments.into_iter();
+        self.moments = moments
+            .map(|(name, (mean, mean_square))| (name, Moments { mean, mean_square }))
             .collect();
+    }
+
+    /// Number of parameters that have been updated.
+    #[must_use]
+    pub fn num_parameters(&self) -> usize {
+        self.moments.len()
     }
 }
 
@@ -145,7 +138,10 @@ fn decays(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
+    use crate::model::weights::host_values;
 
     const TORCH: AdamWOptions = AdamWOptions {
         beta1: 0.9,
@@ -176,6 +172,35 @@ mod tests {
             .clone()
             .into_scalar();
         assert!((value - 0.871_467).abs() < 2e-6, "found {value}");
+    }
+
+    /// Ten steps at once, and five that another optimizer goes on from.
+    #[test]
+    fn a_restored_optimizer_goes_on_where_it_was() {
+        let device = Device::flex();
+        let mut weights = Weights::default();
+        weights.insert("w", vec![1.0, -2.0], vec![2], &device);
+        let step = |optimizer: &mut AdamW, weights: &mut Weights, index: usize| {
+            let mut gradients = Gradients::default();
+            let gradient = [0.3 * index as f32, 1.0 / (1.0 + index as f32)];
+            gradients.add("w", Tensor::from_floats(gradient, &device));
+            optimizer.step(weights, gradients, 0.1);
+        };
+        let (mut whole, mut first) = (AdamW::new(TORCH), AdamW::new(TORCH));
+        let mut resumed = weights.clone();
+        (0..10).for_each(|index| step(&mut whole, &mut weights, index));
+        (0..5).for_each(|index| step(&mut first, &mut resumed, index));
+        let state: BTreeMap<String, Tensor<1>> = first
+            .state()
+            .map(|(name, tensor)| (name, tensor.clone()))
+            .collect();
+        let moments = (state["exp_avg.w"].clone(), state["exp_avg_sq.w"].clone());
+        let mut second = AdamW::new(TORCH);
+        second.restore(first.steps_taken(), [("w".to_owned(), moments)].into());
+        (5..10).for_each(|index| step(&mut second, &mut resumed, index));
+        let values = |weights: &Weights| host_values(&weights.get("w").expect("inserted").value);
+        assert_eq!(values(&resumed), values(&weights));
+        assert_eq!((second.steps_taken(), second.num_parameters()), (10, 1));
     }
 
     #[test]

@@ -35,6 +35,18 @@ pub enum WeightsError {
         /// Its size.
         bytes: u64,
     },
+    /// A name in the index that is not that of a weight file of the folder.
+    #[error(
+        "{path}: \"weight_map\" names a file outside the folder, or none of weights: {found} for `{tensor}`; nothing is read or written there\nhint: expected a plain name such as \"model-00001-of-00002.safetensors\"; download the model again, and do not trust where it came from"
+    )]
+    Outside {
+        /// The index.
+        path: String,
+        /// The first tensor with such a name.
+        tensor: String,
+        /// The name, as JSON.
+        found: String,
+    },
     /// A tensor that the model needs is in none of the files.
     #[error(
         "{folder}: tensor `{name}` is missing\nhint: the shards are incomplete, or config.json belongs to another model"

@@ -3,13 +3,14 @@
 //! Does not know what a row holds besides `step`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{LoggedStep, MetricsError};
+use crate::json_lines;
 
 /// Name of the metrics log in `output_dir`.
 pub const METRICS_FILE: &str = "metrics.jsonl";
@@ -88,39 +89,32 @@ impl JsonLines {
 }
 
 /// Length of the leading lines that a run resumed after `last_step` keeps.
-fn kept_bytes(path: &Path, file: &File, last_step: u64) -> Result<u64, MetricsError> {
-    let mut reader = BufReader::new(file);
-    let mut line = Vec::new();
+fn kept_bytes(path: &Path, mut file: &File, last_step: u64) -> Result<u64, MetricsError> {
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)
+        .map_err(MetricsError::io("read", path))?;
     let mut kept = 0;
-    for number in 1.. {
-        line.clear();
-        let length = reader
-            .read_until(b'\n', &mut line)
-            .map_err(MetricsError::io("read", path))?;
-        if line.last() != Some(&b'\n') {
-            break; // the end, or a line that a kill cut short
-        }
-        let row: Option<Map<String, Value>> = serde_json::from_slice(&line).ok();
+    for line in json_lines::lines(&content).take_while(|line| line.is_whole) {
+        let row: Option<Map<String, Value>> = json_lines::parse(line.text).ok();
         let step = row
             .as_ref()
             .and_then(|row| row.get("step"))
             .and_then(Value::as_u64);
         let (Some(row), Some(step)) = (row, step) else {
-            let found = String::from_utf8_lossy(&line)
-                .trim_end()
+            let found = String::from_utf8_lossy(line.text)
                 .chars()
                 .take(60)
                 .collect();
             return Err(MetricsError::Row {
                 path: path.to_path_buf(),
-                line: number,
+                line: line.number,
                 found,
             });
         };
         if step > last_step || row.contains_key("train_runtime") {
             break;
         }
-        kept += length as u64;
+        kept = line.end as u64;
     }
     Ok(kept)
 }

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::actions::reward::{
-    ProcessOptions, RewardFunction, RewardOptions, RewardSource, Rewards,
-};
+use crate::actions::reward::{ProcessOptions, RewardOptions, RewardSource, Rewards};
 use crate::config::{RewardEntry, Run};
 
 /// The rewards of the run; programs among them are started.
@@ -29,10 +27,7 @@ pub fn rewards(run: &Run) -> Result<Rewards> {
 
 fn reward_source(entry: &RewardEntry) -> RewardSource {
     match entry {
-        RewardEntry::BuiltIn(function) => RewardSource::BuiltIn(
-            RewardFunction::from_name(function.name())
-                .expect("configuration and rewards know the same functions"),
-        ),
+        RewardEntry::BuiltIn(function) => RewardSource::BuiltIn(*function),
         RewardEntry::Program(program) => RewardSource::Process(ProcessOptions {
             name: program.name.clone(),
             command: program.command.clone(),

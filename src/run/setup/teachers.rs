@@ -12,13 +12,13 @@ use anyhow::{Context, Result};
 use super::open_encoder;
 use crate::actions::generator::{Generate, GenerateError, Sampled, SamplingParameters};
 use crate::actions::teacher::endpoint::{
-    Budget, EndpointOptions, EndpointTeacher, OnTeacherFailure, Patience, RecordFile, RecordMode,
+    Budget, EndpointOptions, EndpointTeacher, Patience, RecordFile, RecordMode,
 };
 use crate::actions::teacher::{
     ColumnTeacher, LoadModel, LocalOptions, LocalTeacher, RecordedOptions, RecordedTeacher, Roster,
     Teacher,
 };
-use crate::config::{self, Endpoint, External, ExternalCacheMode, ExternalSource, Local, Run};
+use crate::config::{Endpoint, External, ExternalSource, Local, Run};
 use crate::device::OpenDevice;
 use crate::model::config::ModelConfig;
 use crate::model::weights::Weights;
@@ -123,11 +123,7 @@ fn teacher_with(
 /// # Errors
 /// If it cannot be opened, or a line is no entry.
 pub fn record_file(run: &Run) -> Result<Arc<RecordFile>> {
-    let mode = match run.group.external_cache_mode {
-        ExternalCacheMode::Auto => RecordMode::Auto,
-        ExternalCacheMode::Record => RecordMode::Record,
-        ExternalCacheMode::Replay => RecordMode::Replay,
-    };
+    let mode = run.group.external_cache_mode;
     let default = || run.output.output_dir.join(EXTERNAL_CACHE_FILE);
     let path = run.group.external_cache.clone().unwrap_or_else(default);
     if let (Some(folder), false) = (path.parent(), mode == RecordMode::Replay) {
@@ -185,10 +181,7 @@ pub fn endpoint_teacher(
             price_per_million_output_tokens: endpoint.price_per_million_output_tokens,
             max_cost: max_cost.or(endpoint.max_cost),
         },
-        on_teacher_failure: match endpoint.on_teacher_failure {
-            config::OnTeacherFailure::Skip => OnTeacherFailure::Skip,
-            config::OnTeacherFailure::Stop => OnTeacherFailure::Stop,
-        },
+        on_teacher_failure: endpoint.on_teacher_failure,
         stop: Some(&STOP),
         ..EndpointOptions::new(&external.name, &endpoint.base_url, &endpoint.model)
     };

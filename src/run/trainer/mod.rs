@@ -33,7 +33,7 @@ use crate::run::folder::RunFolder;
 use crate::run::metrics::{CompletionsLog, JsonLines, MetricsLog, Progress, StepMetrics, Watchdog};
 use crate::run::rollout_file::RolloutRow;
 
-pub(crate) use open::{checkpoint_bytes, open_folder};
+pub(crate) use open::{check_space, open_folder};
 pub(crate) use position::Position;
 
 /// Set by Ctrl-C: the run saves a checkpoint at the next whole step and ends.

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use super::{Position, RUN_FILES, Trainer};
-use crate::config::{Resume, Run};
+use crate::config::{IntervalStrategy, Resume, Run};
 use crate::device::OpenDevice;
 use crate::learner::Learner;
 use crate::model::config::ModelConfig;
 use crate::model::weights::Weights;
 use crate::record::Example;
+use crate::run::checkpoint::{self, Course};
 use crate::run::folder::{Checkpoint, Mode, RunFolder};
 use crate::run::metrics::{CompletionsLog, JsonLines, MetricsLog, Progress, Watchdog};
 use crate::run::rollout_file::{self, RolloutRow};
@@ -49,16 +50,17 @@ impl Trainer {
         let mut replay = replay(&run, &examples, config.text.vocab_size)?;
         let total = total_steps(&run, examples.len(), replay.as_ref().map(VecDeque::len))?;
         let reference = reference(&run, &learner, checkpoint.is_some(), &open)?;
-        folder.check_space(checkpoint_bytes(&learner, &run))?;
         let mut position = Position::fresh(&run, total, examples.len());
         if let Some(checkpoint) = &checkpoint {
             position = position.resumed(checkpoint, examples.len())?;
             crate::run::checkpoint::restore_optimizer(
                 &mut learner,
                 &checkpoint.path,
+                position.state.global_step,
                 &open.device,
             )?;
         }
+        check_space(&folder, &learner, &run, &position, examples.len())?;
         if let Some(replay) = &mut replay {
             replay.drain(..position.replayed.min(replay.len()));
         }
@@ -123,6 +125,33 @@ pub(crate) fn open_folder(run: &Run) -> Result<(RunFolder, Option<Checkpoint>)> 
         Resume::From(path) => Some(folder.resume_from(Some(path))?),
     };
     Ok((folder, checkpoint))
+}
+
+/// Makes sure that the disk has room for the checkpoints to come; `rows` of the data set make an epoch.
+///
+/// # Errors
+/// If it has not, or cannot be measured.
+pub(crate) fn check_space(
+    folder: &RunFolder,
+    learner: &Learner,
+    run: &Run,
+    position: &Position,
+    rows: usize,
+) -> Result<()> {
+    let every = match run.output.save_strategy {
+        IntervalStrategy::No => None,
+        IntervalStrategy::Steps => Some(position.state.save_steps),
+        IntervalStrategy::Epoch => Some(run.steps_per_epoch(rows)),
+    };
+    let course = Course {
+        done: position.state.global_step,
+        total: position.state.max_steps,
+        every,
+        existing: folder.checkpoints()?.len() as u64,
+        limit: run.output.save_total_limit.map(|limit| limit as u64),
+    };
+    let base = &run.model.model_name_or_path;
+    Ok(folder.check_space(checkpoint::planned_bytes(learner, run, base, &course))?)
 }
 
 fn replay(run: &Run, examples: &[Arc<Example>], vocabulary: usize) -> Result<Option<Replay>> {
@@ -192,11 +221,4 @@ fn reference(
             start.display()
         )
     })
-}
-
-/// Bytes of all checkpoints that are kept, and of one more while it is written.
-pub(crate) fn checkpoint_bytes(learner: &Learner, run: &Run) -> u64 {
-    let copies = if run.output.save_only_model { 1 } else { 3 };
-    let kept = run.output.save_total_limit.unwrap_or(1) as u64 + 1;
-    learner.weights.count() as u64 * 4 * copies * kept
 }

@@ -14,7 +14,6 @@ use crate::record::{Group, Source, TokenBatch};
 use crate::run::metrics::step_report;
 use crate::run::metrics::{Phase, PhaseTimer, StepMetrics};
 use crate::run::rollout_file;
-use crate::run::setup;
 
 impl Trainer {
     /// Selects, credits and packs the groups into the work of the coming optimizer steps.
@@ -64,7 +63,7 @@ impl Trainer {
         let per_step = self.run.batch.gradient_accumulation_steps;
         let steps = micro.len().div_ceil(per_step).max(1);
         let options = LossWeightOptions {
-            loss_type: setup::same_word(&self.run.loss.loss_type),
+            loss_type: self.run.loss.loss_type,
             max_completion_length: self.run.sampling.max_completion_length,
             generation_tokens: batch::masked_tokens(&whole),
             steps_per_generation_batch: steps as f64,

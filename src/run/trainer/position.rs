@@ -1,6 +1,6 @@
 //! Where a run stands: all that a checkpoint keeps besides weights and optimizer.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::config::Run;
 use crate::data::dataset::Cursor;
@@ -49,6 +49,13 @@ impl Position {
     /// If it cannot be resumed, or belongs to a data set of another size.
     pub fn resumed(self, checkpoint: &Checkpoint, rows: usize) -> Result<Self> {
         let saved = TrainerState::load(&checkpoint.path)?;
+        if saved.global_step != checkpoint.step {
+            bail!(
+                "{}: its trainer_state.json is of step {}\nhint: give the folder its own name back, or resume from another checkpoint",
+                checkpoint.path.display(),
+                saved.global_step
+            );
+        }
         let cursor: Option<Cursor> = saved.restore("cursor")?;
         let cursor = cursor.context(
             "the checkpoint has no data position\nhint: it was saved with `save_only_model`; start afresh from it",

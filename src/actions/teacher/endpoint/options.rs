@@ -6,19 +6,10 @@ use std::time::Duration;
 use ureq::http::Uri;
 
 use super::error::EndpointError;
+pub use crate::options::OnTeacherFailure;
 
 /// The place of the prompt in a template.
 const QUESTION: &str = "{Question}";
-
-/// What happens to a run whose teacher fails beyond its retries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnTeacherFailure {
-    /// The group goes on without the action.
-    #[default]
-    Skip,
-    /// The run ends.
-    Stop,
-}
 
 /// How long and how often a server is asked.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,18 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::RecordError;
 use super::record_line::RecordLine;
-
-/// What the record is used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RecordMode {
-    /// An answer that is there is taken; others are asked for and added.
-    #[default]
-    Auto,
-    /// Everything is asked for anew and added; what a run added itself it takes.
-    Record,
-    /// Nothing is asked for; what is not there is an error.
-    Replay,
-}
+use crate::json_lines;
+pub use crate::options::RecordMode;
 
 /// Totals of one teacher's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -181,36 +171,31 @@ impl Content {
 
     /// Reads the lines and returns how many bytes are whole entries.
     fn load(&mut self, path: &Path, bytes: &[u8], mode: RecordMode) -> Result<usize, RecordError> {
-        let mut start = 0;
-        for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-            let end = (start + line.len() + 1).min(bytes.len());
-            let is_cut = end == bytes.len() && bytes.last() != Some(&b'\n');
-            if !line.trim_ascii().is_empty() {
-                match serde_json::from_slice::<RecordLine>(line) {
-                    Ok(entry) if mode == RecordMode::Record => self.count(&entry),
-                    Ok(entry) => self.take(entry),
-                    Err(_) if is_cut => {
-                        log::warn!(
-                            "{}:{}: the last line has no end ({} bytes), as a killed run leaves it; it is left out",
-                            path.display(),
-                            index + 1,
-                            line.len()
-                        );
-                        return Ok(start);
-                    }
-                    Err(error) => {
-                        let fault = error.to_string();
-                        return Err(RecordError::Line {
-                            path: path.to_owned(),
-                            line: index + 1,
-                            fault,
-                        });
-                    }
+        let mut whole = 0;
+        for line in json_lines::lines(bytes) {
+            match json_lines::parse::<RecordLine>(line.text) {
+                Ok(entry) if mode == RecordMode::Record => self.count(&entry),
+                Ok(entry) => self.take(entry),
+                Err(_) if !line.is_whole => {
+                    log::warn!(
+                        "{}:{}: the last line has no end ({} bytes), as a killed run leaves it; it is left out",
+                        path.display(),
+                        line.number,
+                        line.text.len()
+                    );
+                    return Ok(whole);
+                }
+                Err(fault) => {
+                    return Err(RecordError::Line {
+                        path: path.to_owned(),
+                        line: line.number,
+                        fault: fault.to_string(),
+                    });
                 }
             }
-            start = end;
+            whole = line.end;
         }
-        Ok(start)
+        Ok(bytes.len())
     }
 
     fn take(&mut self, line: RecordLine) {

@@ -40,12 +40,9 @@ pub(super) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// SplitMix64's finaliser: neighbouring numbers become unrelated ones.
+/// Neighbouring numbers become unrelated ones.
 pub(super) const fn mixed(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
+    crate::seed::split_mix(value, 0)
 }
 
 #[cfg(test)]
