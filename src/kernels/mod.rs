@@ -2,10 +2,12 @@
 //! It knows tensors and nothing of models, rollouts or losses.
 
 mod assemble;
+mod attention;
 mod flex_slices;
 mod group_advantage;
 mod launch;
 mod policy_loss;
+mod product;
 mod sample_token;
 mod self_test;
 mod shape_check;
@@ -13,6 +15,7 @@ mod token_logprob;
 mod vector_math;
 
 pub use assemble::{AssembleError, Shader, assemble};
+pub use attention::{Spans, Visible, attention};
 pub use group_advantage::group_advantage;
 pub use launch::{DeviceError, check_device};
 pub use policy_loss::{
@@ -31,6 +34,7 @@ pub use token_logprob::{
 /// Every variant of every kernel, as it may be launched; the soundness test validates each without a GPU.
 pub fn shaders() -> Vec<Shader> {
     [
+        attention::shaders(),
         token_logprob::shaders(),
         sample_token::shaders(),
         group_advantage::shaders(),
