@@ -13,6 +13,7 @@ mod self_test;
 mod shape_check;
 mod token_logprob;
 mod vector_math;
+mod write_rows;
 
 pub use assemble::{AssembleError, Shader, assemble};
 pub use attention::{Spans, Visible, attention};
@@ -31,10 +32,13 @@ pub use token_logprob::{
     SUPPRESSED_LOGPROB, TokenLogprob, TokenLogprobOptions, logits_logprob, token_logprob,
 };
 
+pub use write_rows::write_rows;
+
 /// Every variant of every kernel, as it may be launched; the soundness test validates each without a GPU.
 pub fn shaders() -> Vec<Shader> {
     [
         attention::shaders(),
+        write_rows::shaders(),
         token_logprob::shaders(),
         sample_token::shaders(),
         group_advantage::shaders(),

@@ -4,13 +4,13 @@
 //! advantages, aggregation and external actions are all in those streams. Knows nothing of text, files or rewards.
 
 pub mod batch;
-mod grid;
 pub mod likelihood;
 pub mod optimizer;
+mod rectangle;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use grid::{Grid, add_rows, split_rows, spread};
+use rectangle::{add_rows, split_rows, spread};
 
 use crate::kernels::{
     PolicyLossInput, PolicyLossMetrics, PolicyLossOptions, TokenLogprobOptions, policy_loss,
@@ -20,6 +20,7 @@ use crate::learner::optimizer::adamw::{AdamW, AdamWOptions};
 use crate::learner::optimizer::gradients::{GradientNorm, Gradients};
 use crate::model::config::ModelConfig;
 use crate::model::generate::flag_tensor;
+use crate::model::packing::Packed;
 use crate::model::weights::{UnusableValues, Weights, WeightsError, host_values};
 use crate::model::{Qwen2Vl, index_tensor};
 use crate::record::TokenBatch;
@@ -177,7 +178,7 @@ impl Learner {
         if batch.rows.is_empty() {
             return Ok(Vec::new());
         }
-        let found = self.forward(&self.model(weights)?, batch, &Grid::new(batch), false);
+        let found = self.forward(&self.model(weights)?, batch, false);
         Ok(split_rows(&host_values(&found.logprobs), batch))
     }
 
@@ -189,58 +190,25 @@ impl Learner {
         &self,
         batch: &TokenBatch,
     ) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>), WeightsError> {
-        let found = self.forward(&self.policy()?, batch, &Grid::new(batch), true);
+        let found = self.forward(&self.policy()?, batch, true);
         Ok((
             split_rows(&host_values(&found.logprobs), batch),
             split_rows(&host_values(&found.entropies), batch),
         ))
     }
 
-    fn forward(
-        &self,
-        model: &Qwen2Vl,
-        batch: &TokenBatch,
-        grid: &Grid,
-        with_entropy: bool,
-    ) -> BatchLogprobs {
-        let encoded = model.encode_prompts(&batch.prompts);
-        let width = self.config.text.hidden_size;
-        let rows = grid.ids.len();
-        let owners: Vec<u32> = (0..rows).map(|row| (row / grid.share) as u32).collect();
-        let first = encoded
-            .last_hidden
-            .clone()
-            .select(0, index_tensor(&owners, &self.device));
-        let mut hidden = first.unsqueeze_dim::<3>(1);
-        if grid.tokens > 1 {
-            let inputs: Vec<Vec<u32>> = grid
-                .ids
-                .iter()
-                .map(|ids| ids[..grid.tokens - 1].to_vec())
-                .collect();
-            hidden = Tensor::cat(
-                vec![
-                    hidden,
-                    model.forward_completions(&encoded, grid.share, &inputs),
-                ],
-                1,
-            );
-        }
-        // Padding never reaches the head: only the states that predict a real token are gathered.
-        let places = batch.rows.iter().zip(&grid.places);
-        let wanted: Vec<u32> = places
-            .flat_map(|(row, place)| {
-                (0..row.token_ids.len()).map(move |token| (place * grid.tokens + token) as u32)
-            })
-            .collect();
-        let targets: Vec<u32> = batch
+    fn forward(&self, model: &Qwen2Vl, batch: &TokenBatch, with_entropy: bool) -> BatchLogprobs {
+        let rows: Vec<(usize, &[u32])> = batch
             .rows
             .iter()
-            .flat_map(|row| row.token_ids.iter().copied())
+            .map(|row| (row.prompt, row.token_ids.as_slice()))
             .collect();
-        let states = hidden
-            .reshape([rows * grid.tokens, width])
-            .select(0, index_tensor(&wanted, &self.device));
+        let packed = Packed::new(&batch.prompts, &rows);
+        // Only the states that predict a token reach the head.
+        let states = model
+            .hidden(&batch.prompts, &packed)
+            .select(0, index_tensor(&packed.predictors, &self.device));
+        let targets: Vec<u32> = rows.iter().flat_map(|row| row.1).copied().collect();
         let options = TokenLogprobOptions {
             temperature: self.options.logprob_temperature,
             suppressed: self.suppressed.clone(),
@@ -276,12 +244,12 @@ impl Learner {
         batch: &TokenBatch,
         token_weights: &[Vec<f32>],
     ) -> Result<MicroBatchResult, LearnError> {
-        let grid = Grid::new(batch);
         let tracked = self.weights.tracked(&|name| self.is_trainable(name));
-        let found = self.forward(&self.model(&tracked)?, batch, &grid, true);
+        let found = self.forward(&self.model(&tracked)?, batch, true);
         let current = host_values(&found.logprobs);
         let current_rows = split_rows(&current, batch);
-        let [rows, tokens] = [batch.rows.len(), grid.tokens];
+        let longest = batch.rows.iter().map(|row| row.token_ids.len()).max();
+        let [rows, tokens] = [batch.rows.len(), longest.unwrap_or(0)];
         let has_reference = batch
             .rows
             .iter()
@@ -369,7 +337,7 @@ impl Learner {
         token_weight: f32,
     ) -> Result<f32, LearnError> {
         let tracked = self.weights.tracked(&|name| self.is_trainable(name));
-        let found = self.forward(&self.model(&tracked)?, batch, &Grid::new(batch), false);
+        let found = self.forward(&self.model(&tracked)?, batch, false);
         let mask: Vec<f32> = batch
             .rows
             .iter()

@@ -1,18 +1,21 @@
 //! Batched sampling on the device: prompts are read once per group, keys are appended in place, one readback per token.
+//! A row that ends leaves the batch; what it drew and what the others draw does not depend on when.
 //!
 //! Knows nothing of text, rewards or teachers.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::Qwen2Vl;
 use super::kv_cache::KvCache;
+use super::packing::{Packed, next_position, number};
 use super::text::index_tensor;
-use super::{EncodedPrompts, Qwen2Vl, row_number};
 use crate::actions::generator::{Generate, GenerateError, Sampled, SamplingParameters};
-use crate::kernels::{SampleOptions, sample_token};
+use crate::kernels::{SampleOptions, Spans, Visible, attention, sample_token};
 use crate::record::{FinishReason, Prompt};
 
 impl Generate for Qwen2Vl {
@@ -40,20 +43,29 @@ impl Generate for Qwen2Vl {
     }
 }
 
+/// One completion in the making.
+struct Row {
+    /// Index of its prompt.
+    prompt: usize,
+    /// Its place in the cache.
+    cache: Range<u32>,
+    /// Its own random stream, so that a row's draws do not depend on its neighbours.
+    stream: ChaCha8Rng,
+    sampled: Sampled,
+}
+
 /// One batch of completions in the making.
 struct Decoder<'a> {
     model: &'a Qwen2Vl,
     prompts: &'a [Arc<Prompt>],
-    count: usize,
+    packed: Packed,
     parameters: &'a SamplingParameters,
-    encoded: EncodedPrompts,
     cache: KvCache,
     /// [V] 1 where a token must not be drawn.
     suppressed: Option<Tensor<1>>,
-    /// One random stream per row, so that a row's draws do not depend on its neighbours.
-    streams: Vec<ChaCha8Rng>,
-    rows: Vec<Sampled>,
-    done: Vec<bool>,
+    rows: Vec<Row>,
+    /// Rows that have not ended.
+    alive: Vec<usize>,
 }
 
 impl<'a> Decoder<'a> {
@@ -63,8 +75,15 @@ impl<'a> Decoder<'a> {
         count: usize,
         parameters: &'a SamplingParameters,
     ) -> Self {
-        let rows = prompts.len() * count;
         let text = &model.config.text;
+        let packed = Packed::new(prompts, &[]);
+        let count_of_rows = prompts.len() * count;
+        let cache = KvCache::new(
+            text.num_hidden_layers,
+            [text.num_key_value_heads, text.head_dim],
+            [packed.ids.len(), count_of_rows, parameters.max_new_tokens],
+            &model.device,
+        );
         // A batch that runs over the end of the data may hold a prompt twice: its rows go on counting.
         let earlier = |place: usize| {
             let same = prompts[..place]
@@ -72,66 +91,82 @@ impl<'a> Decoder<'a> {
                 .filter(|other| other.id == prompts[place].id);
             same.count() * count
         };
-        let streams = (0..rows)
-            .map(|row| {
-                let (place, index) = (row / count, row % count);
-                stream(parameters.seed, &prompts[place].id, earlier(place) + index)
-            })
-            .collect();
-        let shape = [rows, text.num_key_value_heads, text.head_dim];
+        let row = |row: usize| {
+            let (prompt, index) = (row / count, row % count);
+            Row {
+                prompt,
+                cache: cache.of_row(row),
+                stream: stream(
+                    parameters.seed,
+                    &prompts[prompt].id,
+                    earlier(prompt) + index,
+                ),
+                sampled: Sampled {
+                    token_ids: Vec::new(),
+                    logprobs: Vec::new(),
+                    finish: FinishReason::Length,
+                },
+            }
+        };
         Self {
             model,
             prompts,
-            count,
             parameters,
-            encoded: model.encode_prompts(prompts),
-            cache: KvCache::new(
-                text.num_hidden_layers,
-                shape,
-                parameters.max_new_tokens,
-                &model.device,
-            ),
             suppressed: parameters
                 .suppressed
                 .as_deref()
                 .map(|flags| flag_tensor(flags, &model.device)),
-            streams,
-            rows: vec![
-                Sampled {
-                    token_ids: Vec::new(),
-                    logprobs: Vec::new(),
-                    finish: FinishReason::Length
-                };
-                rows
-            ],
-            done: vec![false; rows],
+            rows: (0..count_of_rows).map(row).collect(),
+            alive: (0..count_of_rows).collect(),
+            packed,
+            cache,
         }
     }
 
     fn run(mut self) -> Result<Vec<Vec<Sampled>>, GenerateError> {
-        let owner: Vec<u32> = (0..self.rows.len())
-            .map(|row| row_number(row / self.count))
-            .collect();
-        let first = self.model.logits(self.encoded.last_hidden.clone());
-        let mut logits = first.select(0, index_tensor(&owner, &self.model.device));
+        let mut logits = self.read_prompts();
         for token in 0..self.parameters.max_new_tokens {
-            let drawn = self.draw(logits, token)?;
-            if self.done.iter().all(|done| *done) || token + 1 == self.parameters.max_new_tokens {
+            self.draw(logits, token)?;
+            if self.alive.is_empty() || token + 1 == self.parameters.max_new_tokens {
                 break;
             }
-            logits = self.advance(&drawn, token);
+            logits = self.advance();
         }
-        let mut rows = self.rows.into_iter();
-        Ok((0..self.prompts.len())
-            .map(|_| rows.by_ref().take(self.count).collect())
-            .collect())
+        let mut completions = vec![Vec::new(); self.prompts.len()];
+        for row in self.rows {
+            completions[row.prompt].push(row.sampled);
+        }
+        Ok(completions)
     }
 
-    /// Draws one token for every row and keeps it for those that have not ended.
-    fn draw(&mut self, logits: Tensor<2>, token: usize) -> Result<Vec<u32>, GenerateError> {
-        let uniforms: Vec<f32> = self.streams.iter_mut().map(Rng::random::<f32>).collect();
+    /// Logits [rows, V] of every row's first token: those of its prompt.
+    fn read_prompts(&mut self) -> Tensor<2> {
+        let (model, packed, cache) = (self.model, &self.packed, &mut self.cache);
+        let places: Arc<[u32]> = (0..number(packed.ids.len())).collect();
+        let hidden = model.text.forward(
+            model.embed(self.prompts, packed),
+            &model.rotary(&packed.positions),
+            |layer, [queries, keys, values]| {
+                cache.write(layer, [keys.clone(), values.clone()], &places);
+                attention(queries, keys, values, &packed.spans)
+            },
+        );
+        let last = index_tensor(&packed.last_of_prompts(), &model.device);
+        let owners: Vec<u32> = self.rows.iter().map(|row| number(row.prompt)).collect();
+        let logits = model.logits(hidden.select(0, last));
+        logits.select(0, index_tensor(&owners, &model.device))
+    }
+
+    /// Draws one token for every row that is alive, from logits [alive, V].
+    fn draw(&mut self, logits: Tensor<2>, token: usize) -> Result<(), GenerateError> {
+        let rows = &mut self.rows;
+        let uniforms: Vec<f32> = self
+            .alive
+            .iter()
+            .map(|row| rows[*row].stream.random::<f32>())
+            .collect();
         let uniforms = Tensor::from_data(
-            TensorData::new(uniforms, [self.rows.len()]),
+            TensorData::new(uniforms, [self.alive.len()]),
             &self.model.device,
         );
         let parameters = self.parameters;
@@ -148,48 +183,54 @@ impl<'a> Decoder<'a> {
             self.suppressed.clone(),
             &options,
         ));
-        let mut ids = Vec::with_capacity(self.rows.len());
-        for (row, pair) in drawn.chunks_exact(2).enumerate() {
+        for (row, pair) in self.alive.iter().zip(drawn.chunks_exact(2)) {
+            let row = &mut rows[*row];
             let [id, logprob] = [pair[0], pair[1]];
-            if self.done[row] {
-                ids.push(0);
-                continue;
-            }
             if id < 0.0 || !logprob.is_finite() {
                 return Err(GenerateError::NotFinite {
-                    id: self.prompts[row / self.count].id.clone(),
+                    id: self.prompts[row.prompt].id.clone(),
                     token,
                 });
             }
             // Ids are whole numbers below 2^24, exact in f32.
             let id = id as u32;
-            ids.push(id);
-            let sampled = &mut self.rows[row];
-            sampled.token_ids.push(id);
-            sampled.logprobs.push(logprob);
+            row.sampled.token_ids.push(id);
+            row.sampled.logprobs.push(logprob);
             if parameters.end_tokens.contains(&id) {
-                sampled.finish = FinishReason::Stop;
-                self.done[row] = true;
+                row.sampled.finish = FinishReason::Stop;
             }
         }
-        Ok(ids)
+        self.alive
+            .retain(|row| rows[*row].sampled.finish != FinishReason::Stop);
+        Ok(())
     }
 
-    /// Logits [rows, V] after the token at `place`.
-    fn advance(&mut self, drawn: &[u32], place: usize) -> Tensor<2> {
-        let ids: Vec<Vec<u32>> = drawn.iter().map(|id| vec![*id]).collect();
-        let mask = self.cache.mask(place);
-        let (encoded, cache, share) = (&self.encoded, &mut self.cache, self.count);
-        let hidden =
-            self.model
-                .continue_prompts(encoded, share, &ids, place, |layer, keys, values| {
-                    vec![
-                        encoded.block(layer, share),
-                        cache.append(layer, place, keys, values, &mask),
-                    ]
-                });
-        let [rows, _, width] = hidden.dims();
-        self.model.logits(hidden.reshape([rows, width]))
+    /// Logits [alive, V] after the last token of every row that is alive.
+    fn advance(&mut self) -> Tensor<2> {
+        let (mut ids, mut positions, mut places, mut visible) = (vec![], vec![], vec![], vec![]);
+        for row in self.alive.iter().map(|row| &self.rows[*row]) {
+            let drawn = &row.sampled.token_ids;
+            let before = number(drawn.len() - 1);
+            ids.push(drawn[drawn.len() - 1]);
+            positions.push([next_position(&self.prompts[row.prompt]) + before; 3]);
+            places.push(row.cache.start + before);
+            visible.push(Visible {
+                prefix: self.packed.prompts[row.prompt].clone(),
+                own: row.cache.start..row.cache.start + before + 1,
+            });
+        }
+        let spans = Arc::new(Spans::new(visible, self.cache.places()));
+        let places: Arc<[u32]> = places.into();
+        let (model, cache) = (self.model, &mut self.cache);
+        let hidden = model.text.forward(
+            model.text.embed(&ids, &model.device),
+            &model.rotary(&positions),
+            |layer, [queries, keys, values]| {
+                let [keys, values] = cache.write(layer, [keys, values], &places);
+                attention(queries, keys, values, &spans)
+            },
+        );
+        model.logits(hidden)
     }
 }
 

@@ -9,10 +9,10 @@ use super::config::TextConfig;
 /// Cosines and sines of a sequence of positions.
 #[derive(Debug, Clone)]
 pub(crate) struct Rotary {
-    /// [B, 1, T, E]
-    cos: Tensor<4>,
-    /// [B, 1, T, E]
-    sin: Tensor<4>,
+    /// [n, 1, E]
+    cos: Tensor<3>,
+    /// [n, 1, E]
+    sin: Tensor<3>,
     /// [E, E] such that x · R is x with its halves swapped and the new first half negated ("rotate_half").
     ///
     /// A product with a constant matrix is one kernel instead of five, exact because each sum has one term,
@@ -21,17 +21,15 @@ pub(crate) struct Rotary {
 }
 
 impl Rotary {
-    /// From the angles of the first half of a head: `angles` [B, T, E/2], repeated for the second half.
-    fn new(angles: &[f32], [batch, tokens, half]: [usize; 3], device: &Device) -> Self {
+    /// From the angles of the first half of a head: `angles` [n, E/2], repeated for the second half.
+    fn new(angles: &[f32], half: usize, device: &Device) -> Self {
+        let count = angles.len() / half.max(1);
         let repeated = |function: fn(f32) -> f32| {
             let rows = angles.chunks_exact(half.max(1));
             let values: Vec<f32> = rows
                 .flat_map(|row| row.iter().chain(row).map(|angle| function(*angle)))
                 .collect();
-            Tensor::<4>::from_data(
-                TensorData::new(values, [batch, 1, tokens, 2 * half]),
-                device,
-            )
+            Tensor::<3>::from_data(TensorData::new(values, [count, 1, 2 * half]), device)
         };
         let mut matrix = vec![0.0f32; 4 * half * half];
         for index in 0..half {
@@ -48,14 +46,9 @@ impl Rotary {
 
     /// M-RoPE of the text model: frequency i turns with the axis whose section holds i.
     ///
-    /// `positions` [B, T] triples (temporal, height, width). Follows transformers' `Qwen2VLRotaryEmbedding` and
+    /// `positions` [n] triples (temporal, height, width). Follows transformers' `Qwen2VLRotaryEmbedding` and
     /// `apply_multimodal_rotary_pos_emb`.
-    pub fn text(
-        positions: &[[u32; 3]],
-        batch: usize,
-        config: &TextConfig,
-        device: &Device,
-    ) -> Self {
+    pub fn text(positions: &[[u32; 3]], config: &TextConfig, device: &Device) -> Self {
         let half = config.head_dim / 2;
         let frequencies = inverse_frequencies(config.rope_theta, half);
         let [temporal, height, _] = config.mrope_section;
@@ -68,16 +61,12 @@ impl Rotary {
             .flat_map(|position| (0..half).map(move |index| (position, index)))
             .map(|(p, i)| angle(p, i))
             .collect();
-        Self::new(
-            &angles,
-            [batch, positions.len() / batch.max(1), half],
-            device,
-        )
+        Self::new(&angles, half, device)
     }
 
     /// The vision tower's: a quarter of a head turns with the row, a quarter with the column, then both again.
     ///
-    /// `positions` [P] (row, column) of patches, the same for every picture of the batch.
+    /// `positions` [n] (row, column) of patches.
     pub fn vision(positions: &[[u32; 2]], head_dim: usize, device: &Device) -> Self {
         let quarter = head_dim / 4;
         let frequencies = inverse_frequencies(10_000.0, quarter);
@@ -89,18 +78,18 @@ impl Rotary {
                     .flat_map(|place| frequencies.iter().map(move |f| *place as f32 * f))
             })
             .collect();
-        Self::new(&angles, [1, positions.len(), 2 * quarter], device)
+        Self::new(&angles, 2 * quarter, device)
     }
 
     /// # Shapes
-    /// x [B, H, T, E] -> [B, H, T, E]
-    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, heads, tokens, width] = x.dims();
+    /// x [n, H, E] -> [n, H, E]
+    pub fn apply(&self, x: Tensor<3>) -> Tensor<3> {
+        let [count, heads, width] = x.dims();
         let rotated = x
             .clone()
-            .reshape([batch * heads * tokens, width])
+            .reshape([count * heads, width])
             .matmul(self.rotate_half.clone());
-        x * self.cos.clone() + rotated.reshape([batch, heads, tokens, width]) * self.sin.clone()
+        x * self.cos.clone() + rotated.reshape([count, heads, width]) * self.sin.clone()
     }
 }
 

@@ -1,12 +1,11 @@
 //! The Qwen2 language model: embedding, layers, final norm, head.
 //!
-//! Follows transformers' `Qwen2VLTextModel`. Knows nothing of pictures (their embeddings arrive mixed into the input),
-//! of caches (the caller decides which keys the queries see) or of sampling.
+//! Follows transformers' `Qwen2VLTextModel`. Tokens lie packed, [n, D]. Knows nothing of pictures (their embeddings arrive
+//! mixed into the input), of caches (the caller answers the queries) or of sampling.
 
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use super::attention::{KeyBlock, attend};
 use super::config::TextConfig;
 use super::layers::{Linear, RmsNorm, Source};
 use super::rotary::Rotary;
@@ -72,22 +71,19 @@ impl TextModel {
 
     /// The hidden states before the head.
     ///
-    /// `see(layer, keys, values)` gets each layer's new keys and values [B, K, T, E] and returns all that the queries may
-    /// look at.
+    /// `attend(layer, queries [n, H, E], keys [n, K, E], values [n, K, E])` gives [n, H, E].
     ///
     /// # Shapes
-    /// x [B, T, D] -> [B, T, D]
+    /// x [n, D] -> [n, D]
     pub fn forward(
         &self,
-        x: Tensor<3>,
+        x: Tensor<2>,
         rotary: &Rotary,
-        mut see: impl FnMut(usize, Tensor<4>, Tensor<4>) -> Vec<KeyBlock>,
-    ) -> Tensor<3> {
+        mut attend: impl FnMut(usize, [Tensor<3>; 3]) -> Tensor<3>,
+    ) -> Tensor<2> {
         let mut hidden = x;
         for (index, layer) in self.layers.iter().enumerate() {
-            hidden = layer.forward(hidden, rotary, &self.config, |keys, values| {
-                see(index, keys, values)
-            });
+            hidden = layer.forward(hidden, rotary, &self.config, |parts| attend(index, parts));
         }
         self.norm.forward(hidden)
     }
@@ -122,32 +118,24 @@ impl Layer {
 
     fn forward(
         &self,
-        x: Tensor<3>,
+        x: Tensor<2>,
         rotary: &Rotary,
         config: &TextConfig,
-        see: impl FnOnce(Tensor<4>, Tensor<4>) -> Vec<KeyBlock>,
-    ) -> Tensor<3> {
-        let [batch, tokens, _] = x.dims();
-        let heads = |projected: Tensor<3>, count: usize| {
-            projected
-                .reshape([batch, tokens, count, config.head_dim])
-                .swap_dims(1, 2)
-        };
+        attend: impl FnOnce([Tensor<3>; 3]) -> Tensor<3>,
+    ) -> Tensor<2> {
+        let [count, _] = x.dims();
+        let heads =
+            |projected: Tensor<2>, heads: usize| projected.reshape([count, heads, config.head_dim]);
         let normed = self.input_norm.forward(x.clone());
-        let queries = rotary.apply(heads(
+        let queries = heads(
             self.query.forward(normed.clone()),
             config.num_attention_heads,
-        ));
-        let keys = rotary.apply(heads(
-            self.key.forward(normed.clone()),
-            config.num_key_value_heads,
-        ));
+        );
+        let keys = heads(self.key.forward(normed.clone()), config.num_key_value_heads);
         let values = heads(self.value.forward(normed), config.num_key_value_heads);
-        let attended = attend(queries, &see(keys, values));
+        let attended = attend([rotary.apply(queries), rotary.apply(keys), values]);
         let width = config.num_attention_heads * config.head_dim;
-        let hidden = x + self
-            .output
-            .forward(attended.swap_dims(1, 2).reshape([batch, tokens, width]));
+        let hidden = x + self.output.forward(attended.reshape([count, width]));
         let normed = self.post_norm.forward(hidden.clone());
         let gated = silu(self.gate.forward(normed.clone())) * self.up.forward(normed);
         hidden + self.down.forward(gated)

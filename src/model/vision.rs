@@ -1,21 +1,26 @@
 //! The vision towers of Qwen2-VL and Qwen2.5-VL: patches -> one embedding per 2 x 2 patches.
 //!
-//! Follows transformers' `Qwen2VisionTransformerPretrainedModel` and `Qwen2_5_VisionTransformerPretrainedModel`. The
-//! latter permutes patches into windows and back; here they stay in place and a mask keeps windows apart, which gives the
-//! same numbers because attention does not depend on the order. Knows nothing of files, prompts or text.
+//! Follows transformers' `Qwen2VisionTransformerPretrainedModel` and `Qwen2_5_VisionTransformerPretrainedModel`. Patches
+//! of all pictures lie packed, [n, D], and see their own frame or, in most blocks of the latter, their own window; for that
+//! the latter's patches are laid in the order of the windows. Knows nothing of files, prompts or text.
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::attention::{KeyBlock, MASKED, attend};
 use super::config::{VisionConfig, VisionKind};
 use super::layers::{LayerNorm, Linear, RmsNorm, Source, gelu};
+use super::packing::number;
 use super::rotary::Rotary;
+use super::text::index_tensor;
 use super::weights::WeightsError;
+use crate::kernels::{Spans, Visible, attention};
 use crate::record::ImagePatches;
 
-/// Most attention scores computed at once; larger batches of pictures are cut.
-const MAX_SCORES: usize = 1 << 25;
+/// Patches computed at once, unless one picture has more: their activations are what a batch of pictures costs.
+const PATCHES_AT_ONCE: usize = 4096;
 
 /// The vision tower's parameters.
 #[derive(Debug, Clone)]
@@ -90,71 +95,67 @@ impl VisionTower {
         })
     }
 
-    /// Embeddings of all pictures one after the other, [sum of P/4, D]; pictures of one size run as one batch.
+    /// Embeddings of all pictures one after the other, [sum of P/4, D]; `None` without pictures.
     pub fn forward(&self, pictures: &[&ImagePatches], device: &Device) -> Option<Tensor<2>> {
-        let mut results: Vec<Option<Tensor<2>>> = vec![None; pictures.len()];
-        let mut grids: Vec<[usize; 3]> = pictures.iter().map(|picture| picture.grid).collect();
-        grids.sort_unstable();
-        grids.dedup();
-        for grid in grids {
-            let places: Vec<usize> = (0..pictures.len())
-                .filter(|index| pictures[*index].grid == grid)
-                .collect();
-            let patches: usize = grid.iter().product();
-            let at_once = (MAX_SCORES / (patches * patches * self.config.num_heads)).max(1);
-            for chunk in places.chunks(at_once) {
-                let batch: Vec<&ImagePatches> =
-                    chunk.iter().map(|index| pictures[*index]).collect();
-                let embeddings = self.same_size(&batch, grid, device);
-                let [_, tokens, width] = embeddings.dims();
-                for (row, place) in chunk.iter().enumerate() {
-                    results[*place] = Some(
-                        embeddings
-                            .clone()
-                            .narrow(0, row, 1)
-                            .reshape([tokens, width]),
-                    );
-                }
-            }
+        let mut parts = Vec::new();
+        let mut rest = pictures;
+        while !rest.is_empty() {
+            let mut patches = 0;
+            let fits = rest.iter().take_while(|picture| {
+                patches += picture.grid.iter().product::<usize>();
+                patches <= PATCHES_AT_ONCE
+            });
+            let count = fits.count().max(1);
+            let (now, later) = rest.split_at(count);
+            parts.push(self.together(now, device));
+            rest = later;
         }
-        let all: Vec<Tensor<2>> = results.into_iter().flatten().collect();
-        (!all.is_empty()).then(|| Tensor::cat(all, 0))
+        (!parts.is_empty()).then(|| Tensor::cat(parts, 0))
     }
 
-    /// [n, P/4, D] of n pictures of one grid.
-    fn same_size(
-        &self,
-        pictures: &[&ImagePatches],
-        grid: [usize; 3],
-        device: &Device,
-    ) -> Tensor<3> {
-        let (count, patches) = (pictures.len(), grid.iter().product::<usize>());
+    /// [sum of P/4, D] of some pictures at once.
+    fn together(&self, pictures: &[&ImagePatches], device: &Device) -> Tensor<2> {
+        let layout = Layout::new(pictures, &self.config);
+        let (count, size) = (layout.places.len(), self.config.patch_values());
         let values: Vec<f32> = pictures
             .iter()
             .flat_map(|picture| picture.pixel_values.iter().copied())
             .collect();
-        let pixels = Tensor::<3>::from_data(
-            TensorData::new(values, [count, patches, self.config.patch_values()]),
-            device,
-        );
-        let places = patch_places(grid, self.config.spatial_merge_size);
+        let mut pixels = Tensor::<2>::from_data(TensorData::new(values, [count, size]), device);
+        let unit = self.config.spatial_merge_size * self.config.spatial_merge_size;
+        if let Some(order) = &layout.order {
+            pixels = pixels
+                .reshape([count / unit, unit * size])
+                .select(0, index_tensor(order, device))
+                .reshape([count, size]);
+        }
         let rotary = Rotary::vision(
-            &places,
+            &layout.places,
             self.config.embed_dim / self.config.num_heads,
             device,
         );
-        let windows = self.window_mask(&places, device);
         let mut hidden = self.patch_embedding.forward(pixels);
         for (index, block) in self.blocks.iter().enumerate() {
-            let mask = windows
-                .as_ref()
-                .filter(|_| !self.attends_to_everything(index));
-            hidden = block.forward(hidden, &rotary, mask, self.config.num_heads);
+            let spans = if self.attends_to_everything(index) {
+                &layout.frames
+            } else {
+                &layout.windows
+            };
+            hidden = block.forward(hidden, &rotary, spans, self.config.num_heads);
         }
-        let merged = self.config.spatial_merge_size * self.config.spatial_merge_size;
         let rows = self.merger_norm.forward(hidden);
-        let rows = rows.reshape([count, patches / merged, merged * self.config.embed_dim]);
-        self.merger[1].forward(gelu(self.merger[0].forward(rows)))
+        let rows = rows.reshape([count / unit, unit * self.config.embed_dim]);
+        let merged = self.merger[1].forward(gelu(self.merger[0].forward(rows)));
+        match &layout.order {
+            None => merged,
+            Some(order) => {
+                let mut back = vec![0; order.len()];
+                for (place, original) in order.iter().enumerate() {
+                    back[*original as usize] = number(place);
+                }
+                merged.select(0, index_tensor(&back, device))
+            }
+        }
     }
 
     fn attends_to_everything(&self, block: usize) -> bool {
@@ -166,34 +167,85 @@ impl VisionTower {
             } => full_attention_blocks.contains(&block),
         }
     }
+}
 
-    /// [1, 1, P, P]: hides patches of other windows; windows start at the picture's corner and are cut at its border.
-    fn window_mask(&self, places: &[[u32; 2]], device: &Device) -> Option<Tensor<4>> {
-        let VisionKind::Qwen25 { window_size, .. } = self.config.kind else {
-            return None;
+/// How the patches of some pictures lie.
+#[derive(Debug)]
+struct Layout {
+    /// [n] row and column of each patch in its frame, in the order of the tower.
+    places: Vec<[u32; 2]>,
+    /// [n / unit] which merge unit of the processor's order stands at each place; `None` where that order is kept.
+    order: Option<Vec<u32>>,
+    /// Every patch sees its frame.
+    frames: Arc<Spans>,
+    /// Every patch sees its window; the frames again where there are none.
+    windows: Arc<Spans>,
+}
+
+impl Layout {
+    fn new(pictures: &[&ImagePatches], config: &VisionConfig) -> Self {
+        let merge = config.spatial_merge_size;
+        let (mut places, mut frames) = (Vec::new(), Vec::new());
+        for picture in pictures {
+            let [count, rows, columns] = picture.grid;
+            places.extend(patch_places(picture.grid, merge));
+            frames.extend(std::iter::repeat_n(rows * columns, count));
+        }
+        let whole = see_runs(&frames);
+        let VisionKind::Qwen25 { window_size, .. } = config.kind else {
+            return Self {
+                places,
+                order: None,
+                windows: Arc::clone(&whole),
+                frames: whole,
+            };
         };
-        let merge = self.config.spatial_merge_size;
-        let edge = u32::try_from(window_size / merge / self.config.patch_size * merge)
-            .unwrap_or(u32::MAX)
-            .max(1);
-        let window = |place: &[u32; 2]| [place[0] / edge, place[1] / edge];
-        let values: Vec<f32> = places
+        // Windows start at the frame's corner and are cut at its border.
+        let edge = (window_size / merge / config.patch_size * merge).max(1);
+        let edge = u32::try_from(edge).unwrap_or(u32::MAX);
+        let unit = merge * merge;
+        let mut order = Vec::with_capacity(places.len() / unit);
+        let mut windows = Vec::new();
+        let mut start = 0;
+        for size in frames {
+            let window = |item: usize| places[item * unit].map(|place| place / edge);
+            let mut units: Vec<usize> = (start / unit..(start + size) / unit).collect();
+            units.sort_by_key(|item| window(*item));
+            windows.extend(
+                units
+                    .chunk_by(|a, b| window(*a) == window(*b))
+                    .map(|window| window.len() * unit),
+            );
+            order.extend(units.into_iter().map(number));
+            start += size;
+        }
+        let ordered = order
             .iter()
-            .flat_map(|query| {
-                places.iter().map(move |key| {
-                    if window(query) == window(key) {
-                        0.0
-                    } else {
-                        MASKED
-                    }
-                })
-            })
-            .collect();
-        Some(Tensor::from_data(
-            TensorData::new(values, [1, 1, places.len(), places.len()]),
-            device,
-        ))
+            .flat_map(|item| (0..unit).map(move |part| *item as usize * unit + part));
+        Self {
+            places: ordered.map(|patch| places[patch]).collect(),
+            windows: see_runs(&windows),
+            frames: whole,
+            order: Some(order),
+        }
     }
+}
+
+/// Runs of patches that see all of their own run.
+fn see_runs(sizes: &[usize]) -> Arc<Spans> {
+    let mut visible: Vec<Visible> = Vec::new();
+    for size in sizes {
+        let run: Range<u32> = number(visible.len())..number(visible.len() + size);
+        visible.extend(std::iter::repeat_n(
+            Visible {
+                prefix: 0..0,
+                own: run,
+            },
+            *size,
+        ));
+    }
+    let count = visible.len();
+    Arc::new(Spans::new(visible, count))
 }
 
 /// Row and column of each patch in the processor's order: squares of `merge` x `merge` patches in raster order.
@@ -231,7 +283,7 @@ impl Norm {
         })
     }
 
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Layer(norm) => norm.forward(x),
             Self::Rms(norm) => norm.forward(x),
@@ -256,7 +308,7 @@ impl Mlp {
         })
     }
 
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::QuickGelu { first, second } => {
                 let inner = first.forward(x);
@@ -284,28 +336,19 @@ impl Block {
 
     fn forward(
         &self,
-        x: Tensor<3>,
+        x: Tensor<2>,
         rotary: &Rotary,
-        mask: Option<&Tensor<4>>,
+        spans: &Arc<Spans>,
         heads: usize,
-    ) -> Tensor<3> {
-        let [count, patches, width] = x.dims();
+    ) -> Tensor<2> {
+        let [count, width] = x.dims();
         let projected = self.qkv.forward(self.norm1.forward(x.clone()));
         let part = |index: usize| {
-            let part = projected.clone().narrow(2, index * width, width);
-            part.reshape([count, patches, heads, width / heads])
-                .swap_dims(1, 2)
+            let part = projected.clone().narrow(1, index * width, width);
+            part.reshape([count, heads, width / heads])
         };
-        let block = KeyBlock {
-            keys: rotary.apply(part(1)),
-            values: part(2),
-            mask: mask.cloned(),
-            share: 1,
-        };
-        let attended = attend(rotary.apply(part(0)), &[block])
-            .swap_dims(1, 2)
-            .reshape([count, patches, width]);
-        let hidden = x + self.projection.forward(attended);
+        let attended = attention(rotary.apply(part(0)), rotary.apply(part(1)), part(2), spans);
+        let hidden = x + self.projection.forward(attended.reshape([count, width]));
         let normed = self.norm2.forward(hidden.clone());
         hidden + self.mlp.forward(normed)
     }

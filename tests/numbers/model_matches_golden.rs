@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::support::{Golden, assert_close, devices, golden_path};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use vision_ekipl::actions::generator::{Generate, SamplingParameters};
 use vision_ekipl::model::Qwen2Vl;
 use vision_ekipl::model::config::ModelConfig;
+use vision_ekipl::model::packing::Packed;
 use vision_ekipl::model::weights::{Weights, host_values};
 use vision_ekipl::record::Prompt;
 
@@ -19,12 +20,11 @@ fn open(folder: &str, device: &Device) -> Qwen2Vl {
     Qwen2Vl::new(&config, &weights, folder, device).expect("a whole model")
 }
 
-fn rows(hidden: Tensor<3>, row: usize, tokens: usize) -> Tensor<2> {
-    let [_, _, width] = hidden.dims();
-    hidden
-        .narrow(0, row, 1)
-        .narrow(1, 0, tokens)
-        .reshape([tokens, width])
+/// Logits of every token of some prompts, packed; and where each prompt lies.
+fn logits(model: &Qwen2Vl, prompts: &[Arc<Prompt>]) -> (Vec<f32>, Packed) {
+    let packed = Packed::new(prompts, &[]);
+    let hidden = model.hidden(prompts, &packed);
+    (host_values(&model.logits(hidden)), packed)
 }
 
 fn check(folder: &str, golden_name: &str, device: &Device) {
@@ -46,8 +46,7 @@ fn check(folder: &str, golden_name: &str, device: &Device) {
                 5e-5,
             );
         }
-        let encoded = model.encode_prompts(std::slice::from_ref(prompt));
-        let logits = host_values(&model.logits(rows(encoded.hidden, 0, prompt.input_ids.len())));
+        let (logits, _) = logits(&model, std::slice::from_ref(prompt));
         let width = model.config.text.vocab_size;
         let (name, from) = if golden.has(&format!("{id}.logits")) {
             (format!("{id}.logits"), 0)
@@ -74,13 +73,12 @@ fn batch_equals_one_by_one(
     model: &Qwen2Vl,
     prompts: &[Arc<Prompt>],
 ) {
-    let encoded = model.encode_prompts(prompts);
+    let (logits, packed) = logits(model, prompts);
     let width = model.config.text.vocab_size;
     let expected = golden.f64("batch.logits_last4");
-    for (row, prompt) in prompts.iter().enumerate() {
-        let logits =
-            host_values(&model.logits(rows(encoded.hidden.clone(), row, prompt.input_ids.len())));
-        let last = &logits[(prompt.input_ids.len() - 4) * width..];
+    for (row, prompt) in packed.prompts.iter().enumerate() {
+        let end = prompt.end as usize;
+        let last = &logits[(end - 4) * width..end * width];
         let expected = &expected[row * 4 * width..(row + 1) * 4 * width];
         assert_close(&format!("{folder} batch row {row}"), last, expected, 3e-4);
     }

@@ -11,6 +11,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use vision_ekipl::model::Qwen2Vl;
 use vision_ekipl::model::config::ModelConfig;
+use vision_ekipl::model::packing::Packed;
 use vision_ekipl::model::weights::{Weights, host_values};
 use vision_ekipl::run::checkpoint::OPTIMIZER_FILE;
 
@@ -64,7 +65,8 @@ fn logits(folder: &Path) -> Vec<f32> {
     let model = Qwen2Vl::new(&config, &weights, &shown(folder), &device).expect("a whole model");
     let golden = Golden::open("golden-qwen2vl-tiny.safetensors");
     let prompts = ["p0", "p1", "p2", "p3", "p4"].map(|id| golden.prompt(id, &golden));
-    host_values(&model.logits(model.encode_prompts(&prompts).last_hidden))
+    let packed = Packed::new(&prompts, &[]);
+    host_values(&model.logits(model.hidden(&prompts, &packed)))
 }
 
 #[test]

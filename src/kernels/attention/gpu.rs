@@ -7,7 +7,7 @@ use burn::cubecl::prelude::BufferIOAttr::{ReadOnly, ReadWrite, WriteOnly};
 use burn::tensor::{DType, FloatDType, Shape, Slice, TensorData};
 
 use super::Gradients;
-use super::spans::{QueryTile, Spans};
+use super::spans::{KeyTile, QueryTile, Spans};
 use crate::kernels::assemble::Shader;
 use crate::kernels::launch::{contiguous, empty, launch};
 
@@ -125,7 +125,7 @@ pub(super) fn forward(
 ) -> (CubeTensor, CubeTensor) {
     let inputs = Inputs::new(queries, keys, values);
     let [count, heads, _, width] = inputs.sizes();
-    let table = tables(spans, &inputs.queries);
+    let table = query_table(spans, &inputs.queries);
     let out = empty(&inputs.queries, [count, heads, width], DType::F32);
     let lse = empty(&inputs.queries, [count, heads], DType::F32);
     let tiles = query_rows(spans).len();
@@ -154,7 +154,7 @@ pub(super) fn backward(
 ) -> Gradients<CubeBackend> {
     let [count, heads, groups, width] = inputs.sizes();
     let (upstream, statistics) = (contiguous(upstream), contiguous(statistics));
-    let table = tables(spans, &inputs.queries);
+    let table = query_table(spans, &inputs.queries);
     let query_tiles = query_rows(spans).len();
     let to_queries = empty(&inputs.queries, [count, heads, width], DType::F32);
     launch(
@@ -178,7 +178,8 @@ pub(super) fn backward(
         FloatDType::F32,
     );
     let key_tiles = spans.key_tiles().len();
-    let mut params = inputs.params(key_tiles, 4 * count + 6 * query_tiles);
+    let mut params = inputs.params(key_tiles, 4 * count);
+    let table = key_table(spans, &inputs.queries);
     params.push(spans.keys() as u32);
     launch(
         shader(Pass::BackwardKeys, padded_head(width)),
@@ -224,37 +225,39 @@ fn query_rows(spans: &Spans) -> Vec<[u32; 6]> {
         .collect()
 }
 
-/// The table of the shaders, uploaded by the first launch that needs it.
-fn tables(spans: &Spans, like: &CubeTensor) -> CubeTensor {
-    let upload = || {
-        let visible = spans.visible().iter().flat_map(|seen| {
-            [
-                seen.prefix.start,
-                seen.prefix.end,
-                seen.own.start,
-                seen.own.end,
-            ]
-        });
-        let keys = spans.key_tiles().iter().flat_map(|tile| {
-            [
-                tile.keys.start,
-                tile.keys.len(),
-                tile.queries.start,
-                tile.queries.end,
-            ]
-            .map(|value| value as u32)
-        });
-        let words: Vec<i32> = visible
-            .chain(query_rows(spans).into_iter().flatten())
-            .chain(keys)
-            .map(|word| word as i32)
-            .collect();
-        let count = words.len().max(1);
-        let words = if words.is_empty() { vec![0] } else { words };
-        contiguous(CubeBackend::int_from_data(
-            TensorData::new(words, [count]),
-            &like.device,
-        ))
+/// What every query sees, then the tiles of the passes over queries; uploaded by the first launch that needs it.
+fn query_table(spans: &Spans, like: &CubeTensor) -> CubeTensor {
+    let upload = || table(spans, query_rows(spans).as_flattened(), like);
+    spans.query_table.get_or_init(upload).clone()
+}
+
+/// What every query sees, then the tiles of the pass over keys; uploaded by the first backward pass.
+fn key_table(spans: &Spans, like: &CubeTensor) -> CubeTensor {
+    let row = |tile: &KeyTile| {
+        let KeyTile { keys, queries } = tile;
+        [keys.start, keys.len(), queries.start, queries.end].map(|value| value as u32)
     };
-    spans.tables.get_or_init(upload).clone()
+    let upload = || {
+        let tiles: Vec<[u32; 4]> = spans.key_tiles().iter().map(row).collect();
+        table(spans, tiles.as_flattened(), like)
+    };
+    spans.key_table.get_or_init(upload).clone()
+}
+
+fn table(spans: &Spans, tiles: &[u32], like: &CubeTensor) -> CubeTensor {
+    let visible = spans.visible().iter().flat_map(|seen| {
+        let (prefix, own) = (&seen.prefix, &seen.own);
+        [prefix.start, prefix.end, own.start, own.end]
+    });
+    let mut words: Vec<i32> = visible
+        .chain(tiles.iter().copied())
+        .map(|word| word as i32)
+        .collect();
+    // No buffer is empty.
+    words.resize(words.len().max(1), 0);
+    let count = words.len();
+    contiguous(CubeBackend::int_from_data(
+        TensorData::new(words, [count]),
+        &like.device,
+    ))
 }

@@ -55,8 +55,9 @@ pub struct Spans {
     query_tiles: Vec<QueryTile>,
     /// Only the backward pass needs them.
     key_tiles: OnceLock<Vec<KeyTile>>,
-    /// The tables of the shaders, uploaded by the first launch.
-    pub(super) tables: OnceLock<CubeTensor>,
+    /// Tables of the shaders, uploaded by the first launch that needs them.
+    pub(super) query_table: OnceLock<CubeTensor>,
+    pub(super) key_table: OnceLock<CubeTensor>,
 }
 
 impl Spans {
@@ -84,7 +85,8 @@ impl Spans {
             keys,
             query_tiles,
             key_tiles: OnceLock::new(),
-            tables: OnceLock::new(),
+            query_table: OnceLock::new(),
+            key_table: OnceLock::new(),
         }
     }
 

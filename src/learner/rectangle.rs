@@ -7,56 +7,6 @@ use burn::tensor::{Device, Tensor};
 use crate::model::index_tensor;
 use crate::record::TokenBatch;
 
-/// Where the tokens of a batch lie in the padded grid.
-pub(super) struct Grid {
-    /// Rows per prompt.
-    pub share: usize,
-    /// Longest completion.
-    pub tokens: usize,
-    /// Padded row of each row of the batch.
-    pub places: Vec<usize>,
-    /// [rows][T] padded ids.
-    pub ids: Vec<Vec<u32>>,
-}
-
-impl Grid {
-    /// Every prompt gets as many rows as the one with most, every row as many tokens as the longest.
-    pub(super) fn new(batch: &TokenBatch) -> Self {
-        let mut counts = vec![0usize; batch.prompts.len()];
-        let within: Vec<usize> = batch
-            .rows
-            .iter()
-            .map(|row| {
-                counts[row.prompt] += 1;
-                counts[row.prompt] - 1
-            })
-            .collect();
-        let share = counts.iter().copied().max().unwrap_or(0);
-        let tokens = batch
-            .rows
-            .iter()
-            .map(|row| row.token_ids.len())
-            .max()
-            .unwrap_or(0);
-        let mut ids = vec![vec![0; tokens]; share * batch.prompts.len()];
-        let places: Vec<usize> = batch
-            .rows
-            .iter()
-            .zip(within)
-            .map(|(row, nth)| row.prompt * share + nth)
-            .collect();
-        for (row, place) in batch.rows.iter().zip(&places) {
-            ids[*place][..row.token_ids.len()].copy_from_slice(&row.token_ids);
-        }
-        Self {
-            share,
-            tokens,
-            places,
-            ids,
-        }
-    }
-}
-
 /// Adds rows of equal lengths.
 pub(super) fn add_rows(sums: &mut [Vec<f32>], added: &[Vec<f32>]) {
     for (sums, added) in sums.iter_mut().zip(added) {
