@@ -1,9 +1,9 @@
-//! `attention`: values and gradients against its definition in double precision, on odd sizes and odd ranges.
+//! `attention` and `write_rows`: values and gradients against its definition in double precision, on odd sizes and odd ranges.
 
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use vision_ekipl::kernels::{Spans, Visible, attention};
+use vision_ekipl::kernels::{Spans, Visible, attention, write_rows};
 
 use crate::devices::{assert_close, devices, uniform, values};
 
@@ -180,7 +180,7 @@ fn cases() -> Vec<Case> {
             [4, 2, 24],
             groups(&[(7, &[3, 1, 5]), (2, &[2])]),
         ),
-        case("long rows", [2, 1, 20], groups(&[(67, &[40, 33, 1])])),
+        case("long rows", [2, 1, 16], groups(&[(67, &[40, 33, 1])])),
         case(
             "many short rows",
             [3, 3, 5],
@@ -188,7 +188,7 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "windows",
-            [2, 2, 36],
+            [2, 2, 10],
             windows
                 .flat_map(|window| vec![visible(0..0, window.clone()); window.len()])
                 .collect(),
@@ -199,85 +199,67 @@ fn cases() -> Vec<Case> {
             [2, 1, 8],
             hole,
         ),
+        case("two words a part", [2, 1, 19], groups(&[(6, &[4, 4])])),
         case("a wide head", [2, 1, 130], groups(&[(6, &[4, 4])])),
-        case("a common head", [2, 1, 128], groups(&[(20, &[14])])),
     ]
 }
 
+/// Values against the definition, gradients of the smaller cases against central differences of it in double precision, and
+/// all of both against Burn's autodiff of a dense masked softmax on the CPU device.
 #[test]
-fn attention_equals_its_definition() {
-    for device in devices() {
-        for case in cases() {
-            let [q, k, v, _] = case.inputs();
-            let expected = reference(&[wide(&q), wide(&k), wide(&v)], case.sizes, &case.visible);
-            assert_close(
-                &format!("{} on {device:?}", case.name),
-                &case.on(&device)[0],
-                &expected,
-                3e-6,
-                3e-6,
-            );
-        }
-    }
-}
-
-/// Central differences of the definition in double precision, over every input value of the smaller cases.
-#[test]
-fn attention_gradients_equal_finite_differences() {
-    const STEP: f64 = 1e-5;
-    for case in cases()
-        .into_iter()
-        .filter(|case| case.sizes.queries * case.sizes.heads * case.sizes.width < 1500)
-    {
+fn attention_and_its_gradients_equal_their_definition() {
+    let devices = devices();
+    for case in cases() {
         let [q, k, v, upstream] = case.inputs();
-        let mut inputs = [wide(&q), wide(&k), wide(&v)];
-        let loss = |inputs: &[Vec<f64>; 3]| -> f64 {
-            let out = reference(inputs, case.sizes, &case.visible);
-            out.iter()
-                .zip(&upstream)
-                .map(|(out, &weight)| out * f64::from(weight))
-                .sum()
-        };
-        let mut expected: Vec<Vec<f64>> = Vec::new();
-        for which in 0..3 {
-            let differences = (0..inputs[which].len()).map(|index| {
-                let value = inputs[which][index];
-                inputs[which][index] = value + STEP;
-                let above = loss(&inputs);
-                inputs[which][index] = value - STEP;
-                let below = loss(&inputs);
-                inputs[which][index] = value;
-                (above - below) / (2.0 * STEP)
-            });
-            let differences: Vec<f64> = differences.collect();
-            expected.push(differences);
-        }
-        for device in devices() {
-            let found = case.on(&device);
-            for (name, (found, expected)) in ["queries", "keys", "values"]
-                .iter()
-                .zip(found[1..].iter().zip(&expected))
-            {
-                let what = format!("{}, gradient to {name} on {device:?}", case.name);
+        let inputs = [wide(&q), wide(&k), wide(&v)];
+        let values = reference(&inputs, case.sizes, &case.visible);
+        let differences = (case.sizes.queries * case.sizes.heads * case.sizes.width < 1500)
+            .then(|| differences(&case, inputs, &upstream));
+        let dense = dense(&case);
+        // Software Vulkan takes half a minute to compile the widest shaders; the soundness test validates their text.
+        let wide_head = case.sizes.width > 64;
+        for device in devices.iter().take(if wide_head { 1 } else { usize::MAX }) {
+            let name = format!("{} on {device:?}", case.name);
+            let found = case.on(device);
+            assert_close(&name, &found[0], &values, 3e-6, 3e-6);
+            for (index, (found, expected)) in found.iter().zip(&dense).enumerate() {
+                let what = format!("{name}, dense [{index}]");
+                assert_close(&what, found, &wide(expected), 3e-5, 3e-5);
+            }
+            let gradients = found[1..].iter().zip(differences.iter().flatten());
+            for (index, (found, expected)) in gradients.enumerate() {
+                let what = format!("{name}, differences [{index}]");
                 assert_close(&what, found, expected, 2e-5, 2e-5);
             }
         }
     }
 }
 
-/// The larger cases against Burn's autodiff of a dense masked softmax on the CPU device.
-#[test]
-fn attention_gradients_equal_those_of_a_dense_softmax() {
-    for case in cases() {
-        let expected = dense(&case);
-        for device in devices() {
-            let found = case.on(&device);
-            for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                let what = format!("{} [{index}] on {device:?}", case.name);
-                assert_close(&what, found, &wide(expected), 3e-5, 3e-5);
-            }
-        }
-    }
+/// d Σ upstream · out / d input, for every value of q, k and v.
+fn differences(case: &Case, mut inputs: [Vec<f64>; 3], upstream: &[f32]) -> Vec<Vec<f64>> {
+    const STEP: f64 = 1e-5;
+    let loss = |inputs: &[Vec<f64>; 3]| -> f64 {
+        let out = reference(inputs, case.sizes, &case.visible);
+        out.iter()
+            .zip(upstream)
+            .map(|(out, &weight)| out * f64::from(weight))
+            .sum()
+    };
+    (0..3)
+        .map(|which| {
+            (0..inputs[which].len())
+                .map(|index| {
+                    let value = inputs[which][index];
+                    inputs[which][index] = value + STEP;
+                    let above = loss(&inputs);
+                    inputs[which][index] = value - STEP;
+                    let below = loss(&inputs);
+                    inputs[which][index] = value;
+                    (above - below) / (2.0 * STEP)
+                })
+                .collect()
+        })
+        .collect()
 }
 
 /// Output and gradients from stock operations.
@@ -335,4 +317,27 @@ fn dense(case: &Case) -> [Vec<f32>; 4] {
         gradient(&k),
         gradient(&v),
     ]
+}
+
+/// What is written is what is read back, also where the cache has another owner; other rows stay.
+#[test]
+fn rows_of_a_cache_are_replaced() {
+    for device in devices() {
+        let tensor = |values: Vec<f32>, rows: usize| {
+            Tensor::<3>::from_data(TensorData::new(values, [rows, 2, 3]), &device)
+        };
+        let old = uniform(1, 7 * 6, -1.0, 1.0);
+        let new = uniform(2, 2 * 6, -1.0, 1.0);
+        let places: Arc<[u32]> = vec![5, 0].into();
+        let mut expected = old.clone();
+        expected[5 * 6..6 * 6].copy_from_slice(&new[..6]);
+        expected[..6].copy_from_slice(&new[6..]);
+        let cache = tensor(old.clone(), 7);
+        let kept = cache.clone();
+        let written = write_rows(cache, tensor(new.clone(), 2), &places);
+        assert_eq!(values(written), expected, "{device:?}");
+        assert_eq!(values(kept.clone()), old, "{device:?}: the other owner's");
+        let alone = write_rows(kept, tensor(new, 2), &places);
+        assert_eq!(values(alone), expected, "{device:?}: in place");
+    }
 }
