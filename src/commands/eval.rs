@@ -16,7 +16,7 @@ use crate::run::setup;
 pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
     end_at_interrupts()?;
     let run = config::load(Purpose::Eval, &arguments.config, &arguments.flags())?;
-    run.notes.iter().for_each(|note| log::info!("{note}"));
+    run.log_remarks();
     let open = setup::open_device(run.runtime.device)?;
     let mut subject = evaluation::Subject::open(&run, &open)?;
     // Tried before the work, written after it; the table is on the screen by then.

@@ -20,7 +20,7 @@ use endpoint::Harvest;
 /// `vision-ekipl harvest`.
 pub(super) fn run(arguments: &HarvestArguments) -> Result<()> {
     let run = config::load(Purpose::Eval, &arguments.config, &arguments.keys.flags)?;
-    run.notes.iter().for_each(|note| log::info!("{note}"));
+    run.log_remarks();
     let endpoints: Vec<(&External, &Endpoint)> =
         run.group.external.iter().filter_map(endpoint_of).collect();
     if endpoints.is_empty() {

@@ -24,7 +24,7 @@ use report::{Checked, LeftOut, Report};
 pub(super) fn run(arguments: &RewardCheckArguments) -> Result<()> {
     end_at_interrupts()?;
     let run = config::load(Purpose::Eval, &arguments.config, &arguments.keys.flags)?;
-    run.notes.iter().for_each(|note| log::info!("{note}"));
+    run.log_remarks();
     let limit = arguments.limit.unwrap_or(usize::MAX);
     let rows = completion_rows::read(&arguments.completions, limit)?;
     let file = setup::data_file(&run.data.dataset_name, &run.data.dataset_train_split)?;

@@ -21,7 +21,7 @@ use round_trip::{Trip, round_trip};
 pub(super) fn run(arguments: &TeachersArguments) -> Result<()> {
     end_at_interrupts()?;
     let run = config::load(Purpose::Eval, &arguments.config, &arguments.keys.flags)?;
-    run.notes.iter().for_each(|note| log::info!("{note}"));
+    run.log_remarks();
     if run.group.external.is_empty() {
         bail!(
             "`external` is [], so there is nobody to ask\nhint: add an entry with `path`, `model_name_or_path`, `base_url` or `column`"

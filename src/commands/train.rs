@@ -36,7 +36,7 @@ pub(super) fn sft(arguments: &TrainArguments) -> Result<()> {
 
 fn load(arguments: &TrainArguments, purpose: Purpose) -> Result<Run> {
     let run = config::load(purpose, &arguments.config, &arguments.keys.flags)?;
-    run.notes.iter().for_each(|note| log::info!("{note}"));
+    run.log_remarks();
     Ok(run)
 }
 

@@ -99,8 +99,25 @@ static ALIASES: &[Alias] = &[
     },
     same("chord_enable_phi_function", "external_phi", "ms-swift"),
     same("use_liger_loss", "use_liger_kernel", "older TRL"),
-    same("torch_dtype", "dtype", "older transformers"),
     same("evaluation_strategy", "eval_strategy", "older transformers"),
+    same(
+        "per_gpu_train_batch_size",
+        "per_device_train_batch_size",
+        "older transformers",
+    ),
+    same(
+        "per_gpu_eval_batch_size",
+        "per_device_eval_batch_size",
+        "older transformers",
+    ),
+    same("data_file_paths", "dataset_name", "VLM-R1"),
+    same("image_folders", "image_dir", "VLM-R1"),
+    same("dataset", "dataset_name", "LLaMA-Factory"),
+    same("eval_dataset", "eval_dataset_name", "LLaMA-Factory"),
+    same("media_dir", "image_dir", "LLaMA-Factory"),
+    same("cutoff_len", "max_prompt_length", "LLaMA-Factory"),
+    same("image_max_pixels", "max_pixels", "LLaMA-Factory"),
+    same("image_min_pixels", "min_pixels", "LLaMA-Factory"),
 ];
 
 /// The alias of this spelling.

@@ -9,6 +9,7 @@ use super::external::{ExternalSource, Local};
 use super::file::RawConfig;
 use super::purpose::Purpose;
 use super::run::Run;
+use super::sizes;
 use super::special_values::Resume;
 use crate::options::{
     AdvantageBaseline, ExternalRatio, ImportanceSamplingLevel, IntervalStrategy, LossType,
@@ -33,6 +34,7 @@ pub(super) fn check(
     external_models(run, raw)?;
     external_ratio(run, raw)?;
     greedy_evaluation(run, raw)?;
+    sizes::check(run, raw, purpose)?;
     if purpose == Purpose::Train {
         generation_batch(run, raw)?;
         group_size(run, raw)?;

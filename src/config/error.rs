@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 use thiserror::Error;
 
+use super::secret::{hidden, scrubbed};
+
 /// Who wrote a value: the first of flag, file, preset and default that has the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -33,7 +35,7 @@ impl fmt::Display for Origin {
 }
 
 /// A configuration that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error(
@@ -54,17 +56,19 @@ pub enum ConfigError {
         /// The parser's words, with line and column.
         reason: String,
     },
-    /// A key that does not exist.
-    #[error(
-        "{origin}: unknown key `{key}`\nhint: the nearest known key is `{nearest}`; `vision-ekipl train --help` lists all"
-    )]
-    UnknownKey {
-        /// Where it stands.
+    /// Keys that do not exist, all of one place.
+    #[error("{}", unknown_keys(origin, keys))]
+    UnknownKeys {
+        /// Where they stand.
         origin: Origin,
-        /// As it was written.
-        key: String,
-        /// The known key that looks most like it.
-        nearest: String,
+        /// As each was written, and the known key that looks most like it.
+        keys: Vec<(String, String)>,
+    },
+    /// Several things at once, so that a pasted file is corrected in one go.
+    #[error("{}", several(faults))]
+    Several {
+        /// In the order of the file.
+        faults: Vec<ConfigError>,
     },
     /// A value of the wrong type or range, a feature that does not exist, or values that do not fit together.
     #[error("{origin}: `{key}` {problem}\nhint: {hint}")]
@@ -100,6 +104,19 @@ pub enum ConfigError {
         /// The key that both mean.
         key: String,
     },
+    /// Passes whose steps nobody could wait for.
+    #[error(
+        "`num_train_epochs` {epochs} of {steps_per_epoch} steps each make more than {most} optimizer steps\n\
+         hint: lower `num_train_epochs`, or set `max_steps`"
+    )]
+    TooManySteps {
+        /// Passes.
+        epochs: f64,
+        /// Steps of one pass.
+        steps_per_epoch: u64,
+        /// The limit.
+        most: u64,
+    },
     /// Fewer usable rows than one batch of prompts.
     #[error(
         "the data set has {rows} usable rows, but one generation batch takes {needed} different prompts\n\
@@ -111,6 +128,64 @@ pub enum ConfigError {
         /// Rows of one generation batch.
         needed: usize,
     },
+}
+
+impl ConfigError {
+    /// All faults of a file and of the flags as one error; unknown keys of one place are named together.
+    pub(super) fn of(found: Vec<Self>) -> Option<Self> {
+        let mut faults: Vec<Self> = Vec::new();
+        for fault in found {
+            let Self::UnknownKeys { origin, keys } = fault else {
+                faults.push(fault);
+                continue;
+            };
+            let known = faults.iter_mut().find_map(|earlier| match earlier {
+                Self::UnknownKeys {
+                    origin: place,
+                    keys,
+                } if *place == origin => Some(keys),
+                _ => None,
+            });
+            match known {
+                Some(earlier) => earlier.extend(keys),
+                None => faults.push(Self::UnknownKeys { origin, keys }),
+            }
+        }
+        match faults.len() {
+            0 | 1 => faults.pop(),
+            _ => Some(Self::Several { faults }),
+        }
+    }
+}
+
+fn unknown_keys(origin: &Origin, keys: &[(String, String)]) -> String {
+    let lists = "`vision-ekipl train --help` lists all";
+    if let [(key, nearest)] = keys {
+        let key = scrubbed(key);
+        return format!(
+            "{origin}: unknown key `{key}`\nhint: the nearest known key is `{nearest}`; {lists}"
+        );
+    }
+    let named = keys
+        .iter()
+        .map(|(key, nearest)| format!("`{}` (nearest: `{nearest}`)", scrubbed(key)));
+    let named = named.collect::<Vec<_>>().join(", ");
+    format!(
+        "{origin}: {} unknown keys: {named}\nhint: correct or remove them; {lists}",
+        keys.len()
+    )
+}
+
+fn several(faults: &[ConfigError]) -> String {
+    let lines = faults
+        .iter()
+        .map(|fault| fault.to_string().replace("\nhint: ", "\n    "))
+        .collect::<Vec<_>>();
+    format!(
+        "{} things in the configuration:\n  {}\nhint: correct each as it says",
+        faults.len(),
+        lines.join("\n  ")
+    )
 }
 
 /// What is wrong with one value, before key and origin are known.
@@ -134,6 +209,12 @@ impl Fault {
         }
     }
 
+    /// The same fault with a remedy of its own.
+    pub(super) fn with_hint(mut self, hint: String) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+
     /// The same fault one level further out.
     pub(super) fn inside(mut self, place: &str) -> Self {
         self.within.insert_str(0, place);
@@ -141,10 +222,10 @@ impl Fault {
     }
 }
 
-/// A value as messages show it: JSON, cut after 80 characters.
+/// A value as messages show it: JSON without what looks like a key, cut after 80 characters.
 pub(super) fn shown(value: &Value) -> String {
     const LONGEST: usize = 80;
-    let text = value.to_string();
+    let text = hidden(value).to_string();
     if text.chars().count() <= LONGEST {
         return text;
     }

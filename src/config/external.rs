@@ -7,9 +7,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::bounds::{
+    AMOUNT, NUCLEUS, SECONDS, SEED, STEPS, TEMPERATURE_OR_GREEDY, TOKENS, from_to,
+};
 use super::error::{Fault, shown};
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
-use super::value::{ABOVE_ZERO, FROM_ZERO, Kind, SHARE_ABOVE_ZERO};
+use super::value::Kind;
+use super::{path, secret};
 use crate::options::OnTeacherFailure;
 
 /// One entry of `external`: a named source of actions.
@@ -106,13 +110,14 @@ pub struct Endpoint {
 pub(crate) const LIST: Kind = Kind::List(&Kind::Custom {
     description: "a table with `name`, one of `path`, `model_name_or_path`, `base_url` and `column`, and options",
     read: read_entry,
+    write: write_entry,
 });
 
 #[rustfmt::skip] // One key a line: this is a table.
 static ENTRY: &[Key] = &[
     key("name", Kind::Text, REQUIRED, "Name of the external model in every log."),
-    key("num_actions", Kind::Count(1), "1", "Actions per prompt."),
-    key("weight", FROM_ZERO, "1", "Factor of its actions' part of the loss."),
+    key("num_actions", Kind::Count(1, 1024), "1", "Actions per prompt."),
+    key("weight", AMOUNT, "1", "Factor of its actions' part of the loss."),
 ];
 
 #[rustfmt::skip] // One key a line: this is a table.
@@ -124,34 +129,34 @@ static COLUMN: &[Key] = &[key("column", Kind::Text, REQUIRED, "Column of the dat
 #[rustfmt::skip] // One key a line: this is a table.
 static LOCAL: &[Key] = &[
     key("model_name_or_path", Kind::Path, REQUIRED, "Checkpoint folder of a local model."),
-    key("top_k", Kind::Count(0), "0", "Keep this many tokens; 0 = all."),
+    key("top_k", Kind::Count(0, STEPS), "0", "Keep this many tokens; 0 = all."),
 ];
 
 /// Keys of everything that samples.
 #[rustfmt::skip] // One key a line: this is a table.
 static SAMPLING: &[Key] = &[
-    key("temperature", Kind::Optional(&FROM_ZERO), "null", "1 if several actions, else 0.2; 0 = greedy."),
-    key("top_p", SHARE_ABOVE_ZERO, "1", "Keep the most probable tokens up to this probability."),
-    key("max_tokens", Kind::Count(1), "1024", "Tokens of one action at most."),
+    key("temperature", Kind::Optional(&TEMPERATURE_OR_GREEDY), "null", "1 if several actions, else 0.2; 0 = greedy."),
+    key("top_p", NUCLEUS, "1", "Keep the most probable tokens up to this probability."),
+    key("max_tokens", Kind::Count(1, TOKENS), "1024", "Tokens of one action at most."),
 ];
 
 #[rustfmt::skip] // One key a line: this is a table.
 static ENDPOINT: &[Key] = &[
-    key("base_url", Kind::Text, REQUIRED, "Address of an OpenAI-compatible server, with or without /v1."),
+    key("base_url", ADDRESS, REQUIRED, "Address of an OpenAI-compatible server, with or without /v1."),
     key("model", Kind::Text, REQUIRED, "The model's name on that server."),
-    key("api_key_env", Kind::Optional(&Kind::Text), "null", "Environment variable that holds the key."),
-    key("timeout_s", ABOVE_ZERO, "120", "Seconds that one request may take."),
-    key("max_retries", Kind::Count(0), "5", "Attempts after the first one."),
-    key("max_concurrency", Kind::Count(1), "8", "Requests at a time."),
+    key("api_key_env", Kind::Optional(&VARIABLE), "null", "Environment variable that holds the key."),
+    key("timeout_s", SECONDS, "120", "Seconds that one request may take."),
+    key("max_retries", Kind::Count(0, 1000), "5", "Attempts after the first one."),
+    key("max_concurrency", Kind::Count(1, 1024), "8", "Requests at a time."),
     key("logprobs", Kind::Bool, "false", "Ask for the log-probability of each token."),
     key("prompt_template", Kind::Optional(&Kind::Path), "null", "File with a prompt template of its own."),
-    key("seed", Kind::Optional(&Kind::Count(0)), "null", "Sampling seed; null = the run's."),
-    key("requests_per_minute", Kind::Optional(&ABOVE_ZERO), "null", "Requests a minute at most."),
-    key("price_per_million_input_tokens", FROM_ZERO, "0", "Price of a million input tokens."),
-    key("price_per_million_output_tokens", FROM_ZERO, "0", "Price of a million output tokens."),
-    key("max_cost", Kind::Optional(&FROM_ZERO), "null", "No further request once this much is spent."),
+    key("seed", Kind::Optional(&Kind::Count(0, SEED)), "null", "Sampling seed; null = the run's."),
+    key("requests_per_minute", Kind::Optional(&from_to(1e-3, 1e6)), "null", "Requests a minute at most."),
+    key("price_per_million_input_tokens", AMOUNT, "0", "Price of a million input tokens."),
+    key("price_per_million_output_tokens", AMOUNT, "0", "Price of a million output tokens."),
+    key("max_cost", Kind::Optional(&from_to(0.0, 1e9)), "null", "No further request once this much is spent."),
     key("on_teacher_failure", Kind::Choice(OnTeacherFailure::NAMES), "skip", "What a failure beyond all retries does."),
-    key("max_consecutive_failures", Kind::Count(1), "10", "Failures in a row after which the model is left alone."),
+    key("max_consecutive_failures", Kind::Count(1, STEPS), "10", "Failures in a row after which the model is left alone."),
 ];
 
 /// The keys that say what kind of source an entry is, with the keys that such an entry has besides [`ENTRY`].
@@ -161,6 +166,69 @@ static KINDS: [(&str, &[&[Key]]); 4] = [
     ("base_url", &[ENDPOINT, SAMPLING]),
     ("column", &[COLUMN]),
 ];
+
+/// The address of a server, without a key in it: addresses are printed and saved.
+const ADDRESS: Kind = Kind::Custom {
+    description: "the address of a server, such as http://localhost:8000",
+    read: read_address,
+    write: Value::clone,
+};
+
+/// The name of an environment variable, and not what it holds.
+const VARIABLE: Kind = Kind::Custom {
+    description: "the name of an environment variable, such as OPENAI_API_KEY",
+    read: read_variable,
+    write: Value::clone,
+};
+
+fn read_address(value: &Value) -> Result<Value, Fault> {
+    let text = value.as_str().filter(|text| !text.trim().is_empty());
+    let text = text.ok_or_else(|| Fault::expected(value, &ADDRESS.description()))?;
+    let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let host = after_scheme
+        .split(['/', '?', '#'])
+        .next()
+        .unwrap_or_default();
+    let problem = if host.contains('@') {
+        "holds a user name or a password before the host"
+    } else if secret::scrubbed(text) != text {
+        "holds what looks like a key"
+    } else {
+        return Ok(value.clone());
+    };
+    Err(Fault {
+        within: String::new(),
+        problem: format!("{problem}; it is not shown"),
+        hint: Some(
+            "leave it out, and name the variable that holds the key in `api_key_env`".to_owned(),
+        ),
+    })
+}
+
+fn read_variable(value: &Value) -> Result<Value, Fault> {
+    let text = value.as_str().unwrap_or_default();
+    if path::is_name(text) && !secret::is_random(text) {
+        return Ok(value.clone());
+    }
+    Err(Fault {
+        within: String::new(),
+        problem: "is no name of an environment variable; what was found is not shown".to_owned(),
+        hint: Some(
+            "export the key under a name, and give the name without `$`: api_key_env: OPENAI_API_KEY".to_owned(),
+        ),
+    })
+}
+
+/// Paths as [`path::written`] writes them; every other value reads back as it is.
+fn write_entry(value: &Value) -> Value {
+    let mut written = value.clone();
+    for key in [RECORDED, LOCAL, ENDPOINT].into_iter().flatten() {
+        if let Some(value) = written.get_mut(key.name) {
+            *value = key.kind.written(value);
+        }
+    }
+    written
+}
 
 fn read_entry(value: &Value) -> Result<Value, Fault> {
     let mut written = value
@@ -359,12 +427,37 @@ mod tests {
             ("{name: a/b, path: p}", "expected letters"),
             (
                 "{name: a, path: p, num_actions: 0}",
-                "`external[0].num_actions` is 0; expected a whole number of at least 1",
+                "`external[0].num_actions` is 0; expected a whole number from 1 to 1024",
             ),
             ("gpt-4o", "is \"gpt-4o\"; expected a table"),
+            (
+                "{name: a, model: m, base_url: 'http://x', api_key_env: sk-live-0123456789abcdef}",
+                "`external[0].api_key_env` is no name of an environment variable",
+            ),
+            (
+                "{name: a, model: m, base_url: 'http://x', api_key_env: $OPENAI_API_KEY}",
+                "give the name without `$`",
+            ),
+            (
+                "{name: a, model: m, base_url: 'http://u:sk-live-0123456789abcdef@x'}",
+                "`external[0].base_url` holds a user name or a password",
+            ),
+            (
+                "{name: a, model: m, base_url: 'http://x/sk-live-0123456789abcdef/v1'}",
+                "`external[0].base_url` holds what looks like a key",
+            ),
+            (
+                "{name: a, api_key: 0123456789, base-url: 'http://x', model: m}",
+                "found none",
+            ),
+            (
+                "{name: sk-live-0123456789abcdef, path: p}",
+                "`external[0].name` holds what looks like the key of a service",
+            ),
         ] {
             let text = message(&format!("external: [{entry}]"));
             assert!(text.contains(part), "{entry}: {text}");
+            assert!(!text.contains("0123456789"), "{entry}: {text}");
         }
     }
 }

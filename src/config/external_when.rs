@@ -4,9 +4,10 @@
 
 use serde_json::{Map, Value, json};
 
+use super::bounds::{SHARE, STEPS};
 use super::error::Fault;
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
-use super::value::{Kind, SHARE};
+use super::value::Kind;
 use crate::options::ScheduleShape;
 
 /// Reads `external_when`.
@@ -14,15 +15,16 @@ pub(crate) const WHEN: Kind = Kind::Custom {
     description: "always, all_wrong, {pass_rate_max: x, pass_rate_min: y}, {probability: p} or \
                   {schedule: {from: p, to: q, steps: n}}",
     read: read_when,
+    write: Value::clone,
 };
 
 #[rustfmt::skip] // One key a line: this is a table.
 static SCHEDULE: &[Key] = &[
     key("from", SHARE, REQUIRED, "Probability at the end of the warm-up."),
     key("to", SHARE, REQUIRED, "Probability at the end."),
-    key("steps", Kind::Count(1), REQUIRED, "Optimizer steps between them."),
+    key("steps", Kind::Count(1, STEPS), REQUIRED, "Optimizer steps between them."),
     key("shape", Kind::Choice(ScheduleShape::NAMES), "cosine", "The way between them."),
-    key("warmup", Kind::Count(0), "0", "Optimizer steps from 0 to `from`."),
+    key("warmup", Kind::Count(0, STEPS), "0", "Optimizer steps from 0 to `from`."),
 ];
 
 #[rustfmt::skip] // One key a line: this is a table.

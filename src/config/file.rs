@@ -3,7 +3,7 @@
 //! Every value is checked alone against its key; nothing is derived and no pair of keys
 //! is judged here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::error::{ConfigError, Fault, Origin};
 use super::foreign::{self, Verdict};
 use super::key::Key;
-use super::yaml::parse_yaml;
+use super::yaml::{parse_yaml, read_text};
 use super::{aliases, presets, table};
 use crate::options::Preset;
 
@@ -22,8 +22,12 @@ const BATCH: &str = "generation_batch_size";
 #[derive(Debug, Default)]
 pub(super) struct RawConfig {
     written: BTreeMap<&'static str, Written>,
-    /// One line for each foreign spelling or key without effect.
+    /// One line for each foreign spelling, and one for each group of keys without effect.
     pub(super) notes: Vec<String>,
+    /// One line for each key that is met in another way than it says.
+    pub(super) warnings: Vec<String>,
+    /// Keys without effect by their reason.
+    without_effect: BTreeMap<&'static str, BTreeSet<String>>,
 }
 
 #[derive(Debug)]
@@ -45,19 +49,23 @@ impl RawConfig {
     /// # Errors
     /// If the file cannot be read or is not a flat YAML mapping, a key is unknown, or a value is not of its key's type.
     pub(super) fn load(path: &Path, flags: &[(String, String)]) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+        let text = read_text(path).map_err(|reason| ConfigError::Unreadable {
             path: path.to_owned(),
-            reason: error.to_string(),
+            reason,
         })?;
         let file = mapping(path, &text)?;
         let origin = Origin::File(path.to_owned());
         let mut raw = Self::default();
+        let mut faults = Vec::new();
         for (spelled, value) in &file {
-            raw.write(&origin, spelled, &Given::Value(value))?;
+            faults.extend(raw.write(&origin, spelled, &Given::Value(value)).err());
         }
         let mut over = Self::default();
         for (spelled, text) in flags {
-            over.write(&Origin::Flag, spelled, &Given::Text(text))?;
+            faults.extend(over.write(&Origin::Flag, spelled, &Given::Text(text)).err());
+        }
+        if let Some(error) = ConfigError::of(faults) {
+            return Err(error);
         }
         // Two keys for one thing: a flag of either overrides the file's line of the other.
         for (flag, other) in [(STEPS, BATCH), (BATCH, STEPS)] {
@@ -67,6 +75,15 @@ impl RawConfig {
         }
         raw.written.append(&mut over.written);
         raw.notes.append(&mut over.notes);
+        raw.warnings.append(&mut over.warnings);
+        for (group, names) in over.without_effect {
+            raw.without_effect.entry(group).or_default().extend(names);
+        }
+        raw.notes.extend(
+            raw.without_effect
+                .iter()
+                .map(|(reason, names)| note(reason, names)),
+        );
         raw.lay_preset()?;
         Ok(raw)
     }
@@ -105,11 +122,18 @@ impl RawConfig {
                 .push(format!("`{plain}` ({}) is read as `{name}`", alias.owner));
             value = (alias.translate)(value);
         }
+        if foreign::is_the_only_way(name, &value) {
+            return Ok(());
+        }
         match (key, foreign::judge(name, &value)) {
             (Some(key), _) => self.keep(key, origin, plain, &value),
             (None, Some(Verdict::Quiet)) => Ok(()),
-            (None, Some(Verdict::Noted(note))) => {
-                self.notes.push(note);
+            (None, Some(Verdict::WithoutEffect(reason))) => {
+                self.without_effect.entry(reason).or_default().insert(plain);
+                Ok(())
+            }
+            (None, Some(Verdict::Warned(warning))) => {
+                self.warnings.push(warning);
                 Ok(())
             }
             (None, Some(Verdict::Refused(problem, hint))) => Err(ConfigError::Value {
@@ -120,10 +144,9 @@ impl RawConfig {
             }),
             (None, None) => {
                 let nearest = table::nearest(&plain);
-                Err(ConfigError::UnknownKey {
+                Err(ConfigError::UnknownKeys {
                     origin: origin.clone(),
-                    key: spelled.to_owned(),
-                    nearest,
+                    keys: vec![(spelled.to_owned(), nearest)],
                 })
             }
         }
@@ -179,6 +202,12 @@ impl RawConfig {
         self.written = below.written;
         Ok(())
     }
+}
+
+fn note(reason: &str, names: &BTreeSet<String>) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    let verb = if names.len() == 1 { "has" } else { "have" };
+    format!("{} {verb} no effect: {reason}", names.join(", "))
 }
 
 fn mapping(path: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {

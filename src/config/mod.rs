@@ -7,6 +7,7 @@
 //! or devices, and opens no file but the one it is given.
 
 mod aliases;
+mod bounds;
 mod checks;
 mod error;
 mod external;
@@ -14,12 +15,15 @@ mod external_when;
 mod file;
 mod foreign;
 mod key;
+mod path;
 mod presets;
 mod purpose;
 mod resolve;
 mod reward_entry;
 mod run;
+mod secret;
 mod sections;
+mod sizes;
 mod special_values;
 mod table;
 mod value;
@@ -35,16 +39,18 @@ pub use crate::options::{
 };
 pub use error::{ConfigError, Origin};
 pub use external::{Endpoint, External, ExternalSource, Local};
+pub use path::expand as expand_path;
 pub use purpose::Purpose;
 pub use reward_entry::{RewardEntry, RewardProgram};
 pub use run::Run;
+pub use secret::scrubbed;
 pub use sections::{
     BatchKeys, DataKeys, EvaluationKeys, GroupKeys, LossKeys, ModelKeys, OptimizerKeys, OutputKeys,
     RuntimeKeys, SamplingKeys,
 };
 pub use special_values::{Interval, Resume};
 pub(crate) use table::SECTIONS;
-pub use yaml::parse_yaml;
+pub use yaml::{parse_yaml, read_text};
 pub(crate) use {aliases::spellings as alias_spellings, foreign::names as foreign_names};
 
 /// Reads a configuration file, lays the flags (`--key value` without the dashes) over it, the preset and the defaults
@@ -198,6 +204,7 @@ mod tests {
                 again,
                 Run {
                     notes: Vec::new(),
+                    warnings: Vec::new(),
                     ..run
                 }
             );
@@ -374,7 +381,7 @@ mod tests {
     #[test]
     fn a_wrong_type_names_key_value_and_what_was_expected() {
         let text = message("beta: high");
-        assert!(text.starts_with("run.yaml: `beta` is \"high\"; expected a number of at least 0\nhint: `beta`: Weight of the KL term"), "{text}");
+        assert!(text.starts_with("run.yaml: `beta` is \"high\"; expected a number from 0 to 1000\nhint: `beta`: Weight of the KL term"), "{text}");
         assert!(text.ends_with("default 0)"), "{text}");
         assert!(
             message("loss_type: cispo").contains(
@@ -390,15 +397,13 @@ mod tests {
                 .contains("`reward_funcs[1]` is \"acuracy\"")
         );
         assert!(message("run_name: 2024").contains("expected text"));
-        assert!(message("max_steps: 0").contains("-1 or a whole number of at least 1"));
+        assert!(message("max_steps: 0").contains("-1 or a whole number from 1 to 1000000000"));
         assert!(message("num_generations: 2.5").contains("a whole number"));
         let preset = read(Purpose::Train, NEEDED, &[("top_p", "1.5")])
             .unwrap_err()
             .to_string();
         assert!(
-            preset.contains(
-                "command line: `top_p` is \"1.5\"; expected a number above 0 and at most 1"
-            ),
+            preset.contains("command line: `top_p` is \"1.5\"; expected a number from 1e-6 to 1"),
             "{preset}"
         );
     }
@@ -473,13 +478,29 @@ mod tests {
     #[test]
     fn foreign_keys_are_quiet_noted_or_refused() {
         let run = train(
-            "use_peft: false\nbf16: true\ndtype: bfloat16\noptim: adamw_torch_fused\nreport_to: none\nlora_r: 16\nattn_implementation: flash_attention_2",
+            "use_peft: false\nbf16: true\ntorch_dtype: bfloat16\noptim: adamw_torch_fused\nreport_to: wandb\n\
+             lora_r: 16\nlora_alpha: 32\nattn_implementation: flash_attention_2\ngradient_checkpointing: true",
         );
-        assert_eq!(run.notes.len(), 4, "{:?}", run.notes);
-        assert!(
-            run.notes
-                .contains(&"`bf16` has no effect: everything is computed in float32".to_owned())
-        );
+        let notes = [
+            "`attn_implementation` has no effect: it tunes PyTorch's speed and memory, not results",
+            "`lora_alpha`, `lora_r` have no effect: use_peft is off",
+        ];
+        assert_eq!(run.notes, notes);
+        let of = |key: &str| {
+            run.warnings
+                .iter()
+                .find(|warning| warning.starts_with(&format!("`{key}` is ")))
+        };
+        for (key, part) in [
+            ("bf16", "computed in float32, which takes twice the memory"),
+            ("torch_dtype", "weights are saved in the type that was read"),
+            ("report_to", "metrics are in output_dir/metrics.jsonl"),
+            ("gradient_checkpointing", "activations stay on the device"),
+        ] {
+            let warning = of(key).unwrap_or_else(|| panic!("{key}: {:?}", run.warnings));
+            assert!(warning.contains(part), "{warning}");
+        }
+        assert_eq!(run.warnings.len(), 4);
         for (line, part) in [
             (
                 "use_peft: true",
@@ -490,8 +511,13 @@ mod tests {
                 "hint: lower per_device_train_batch_size instead",
             ),
             ("push_to_hub: true", "nothing is uploaded"),
-            ("report_to: wandb", "set report_to: none"),
-            ("report_to: [none, wandb]", "trackers"),
+            ("packing: true", "several rows are never packed"),
+            ("system_prompt: Think first.", "put it into the rows"),
+            ("chat_template: x", "chat_template.jinja"),
+            (
+                "completion_only_loss: false",
+                "the tokens of a prompt are never learnt",
+            ),
             ("external_is_proposal: mixture", "score given text"),
             (
                 "online_filtering: true",
@@ -513,6 +539,226 @@ mod tests {
                 .unwrap()
                 .notes
                 .is_empty()
+        );
+    }
+
+    /// A recipe of another trainer is corrected in one go.
+    #[test]
+    fn one_message_lists_everything_that_is_wrong() {
+        let text = message("num_generation: 8\nlerning_rate: 1\npackin: true\n");
+        assert!(text.starts_with("run.yaml: 3 unknown keys: "), "{text}");
+        for part in [
+            "`num_generation` (nearest: `num_generations`)",
+            "`lerning_rate` (nearest: `learning_rate`)",
+            "`packin` (nearest: `packing`)",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        let yaml =
+            format!("{NEEDED}packing: true\nbetta: 1\ntop_p: 7\nsk-live-0123456789abcdef: x\n");
+        let text = read(Purpose::Sft, &yaml, &[("epsilonn", "1")])
+            .unwrap_err()
+            .to_string();
+        for part in [
+            "4 things in the configuration:",
+            "`packing` is true: several rows are never packed",
+            "2 unknown keys: `betta` (nearest: `beta`), `<hidden>`",
+            "`top_p` is 7; expected a number from 1e-6 to 1",
+            "command line: unknown key `epsilonn`",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(!text.contains("sk-live"), "{text}");
+    }
+
+    #[test]
+    fn a_supervised_recipe_of_trl_is_read() {
+        let yaml = format!(
+            "{NEEDED}dataset_configs: [all]\ndataset_kwargs: {{skip_prepare_dataset: true}}\ndataset_num_proc: 4\n\
+             dataset_text_field: text\npreprocessing_num_workers: 8\npacking: false\neval_packing: null\n\
+             padding_free: false\ncompletion_only_loss: true\nassistant_only_loss: false\neos_token: null\n\
+             activation_offloading: false\ngradient_checkpointing: true\nreport_to: none\nloss_type: nll\n"
+        );
+        let run = read(Purpose::Sft, &yaml, &[]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(run.notes.len(), 1, "{:?}", run.notes);
+        assert!(
+            run.notes[0].starts_with("`dataset_configs`, `dataset_kwargs`, `dataset_num_proc`")
+        );
+        assert_eq!(run.warnings.len(), 1, "{:?}", run.warnings);
+    }
+
+    #[test]
+    fn paths_are_expanded_and_saved_so_that_they_read_the_same() {
+        // The variable is set for every test, by cargo.
+        let here = env!("CARGO_MANIFEST_DIR");
+        let lines = "image_dir: $CARGO_MANIFEST_DIR/a b\ndump_rollouts: ${CARGO_MANIFEST_DIR}/$$x\n\
+                     external: [{name: e, path: $CARGO_MANIFEST_DIR/e.jsonl}]\nresume_from_checkpoint: ./~x";
+        let run = train(lines);
+        let path = |end: &str| Some(std::path::PathBuf::from(format!("{here}/{end}")));
+        assert_eq!(run.data.image_dir, path("a b"));
+        assert_eq!(run.output.dump_rollouts, path("$x"));
+        assert!(run.to_yaml().contains("/$$x\n"), "{}", run.to_yaml());
+        let again = read(Purpose::Train, &run.to_yaml(), &[]).unwrap();
+        assert_eq!(again, run);
+        let text = message("replay_rollouts: ~nobody/x");
+        assert!(
+            text.contains("`~nobody` is not expanded\nhint: write the whole path"),
+            "{text}"
+        );
+        for key in [
+            "image_dir",
+            "prompt_template",
+            "external_cache",
+            "eval_dataset_name",
+        ] {
+            let text = message(&format!("{key}: $NO_SUCH_VARIABLE_HERE/x"));
+            assert!(
+                text.contains(key)
+                    && text.contains("`NO_SUCH_VARIABLE_HERE` is not set\nhint: set it"),
+                "{text}"
+            );
+        }
+    }
+
+    /// Every key that takes a number, with values that have brought programs down: read or refused with its range, at
+    /// once, and what is read can be counted with.
+    #[test]
+    fn no_number_of_any_key_brings_the_program_down() {
+        let values = [
+            "0",
+            "-1",
+            "1",
+            "1e-46",
+            "1e39",
+            "1e300",
+            "2147483648",
+            "4611686018427387904",
+            "9223372036854775807",
+            "9223372036854775808",
+            "18446744073709551615",
+            "340282366920938463463374607431768211456",
+            "-9223372036854775808",
+            ".nan",
+            ".inf",
+            "-.inf",
+            "nan",
+            "inf",
+            "1e400",
+            "0.5",
+            "-0",
+            "99999999999999999999999999999999999999999999",
+        ];
+        let endpoint = "name: e, base_url: 'http://x', model: m";
+        let mut forms: Vec<(String, String)> = Vec::new();
+        for key in table::all().filter(|key| key.kind.takes_number()) {
+            forms.push((key.name.to_owned(), format!("{}: VALUE", key.name)));
+        }
+        for (place, form) in [
+            (
+                "num_actions",
+                format!("external: [{{{endpoint}, num_actions: VALUE}}]"),
+            ),
+            (
+                "weight",
+                format!("external: [{{{endpoint}, weight: VALUE}}]"),
+            ),
+            (
+                "timeout_s",
+                format!("external: [{{{endpoint}, timeout_s: VALUE}}]"),
+            ),
+            (
+                "max_retries",
+                format!("external: [{{{endpoint}, max_retries: VALUE}}]"),
+            ),
+            (
+                "max_concurrency",
+                format!("external: [{{{endpoint}, max_concurrency: VALUE}}]"),
+            ),
+            (
+                "requests_per_minute",
+                format!("external: [{{{endpoint}, requests_per_minute: VALUE}}]"),
+            ),
+            (
+                "max_cost",
+                format!("external: [{{{endpoint}, max_cost: VALUE}}]"),
+            ),
+            (
+                "top_k",
+                "external: [{name: l, model_name_or_path: m, top_k: VALUE}]".to_owned(),
+            ),
+            (
+                "temperature",
+                format!("external: [{{{endpoint}, temperature: VALUE}}]"),
+            ),
+            (
+                "max_tokens",
+                format!("external: [{{{endpoint}, max_tokens: VALUE}}]"),
+            ),
+            ("seed", format!("external: [{{{endpoint}, seed: VALUE}}]")),
+            (
+                "timeout_s",
+                "reward_funcs: [{name: j, command: [j], timeout_s: VALUE}]".to_owned(),
+            ),
+            (
+                "max_restarts",
+                "reward_funcs: [{name: j, command: [j], max_restarts: VALUE}]".to_owned(),
+            ),
+            ("reward_weights", "reward_weights: [VALUE, 1]".to_owned()),
+            (
+                "probability",
+                "external_when: {probability: VALUE}".to_owned(),
+            ),
+            (
+                "steps",
+                "external_when: {schedule: {from: 1, to: 0, steps: VALUE}}".to_owned(),
+            ),
+            ("external_mu", "external_mu: VALUE".to_owned()),
+            (
+                "decay_steps",
+                "external_mu: {peak: 1, valley: 0, decay_steps: VALUE}".to_owned(),
+            ),
+        ] {
+            forms.push((place.to_owned(), form));
+        }
+        assert!(forms.len() > 60, "only {} forms", forms.len());
+        let start = std::time::Instant::now();
+        for (place, form) in &forms {
+            for value in values {
+                let lines = form.replace("VALUE", value);
+                for purpose in [Purpose::Train, Purpose::Sft, Purpose::Eval] {
+                    match read(purpose, &format!("{NEEDED}{lines}\n"), &[]) {
+                        Ok(run) => {
+                            for rows in [0, 1, 1000, 1_000_000_000] {
+                                let _ = (run.steps(rows), run.sft_steps(rows));
+                            }
+                            assert!(run.warmup_steps(1_000_000_000) <= 1_000_000_000);
+                            assert!(read(purpose, &run.to_yaml(), &[]).is_ok(), "{lines}");
+                        }
+                        Err(error) => {
+                            let text = error.to_string();
+                            let ranged = [
+                                " from ",
+                                "expected",
+                                "at least",
+                                "divide",
+                                "which",
+                                "makes",
+                                "less than",
+                            ];
+                            assert!(
+                                text.contains("hint: ")
+                                    && ranged.iter().any(|word| text.contains(word)),
+                                "{place}: {value}: {text}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        assert!(
+            start.elapsed() < std::time::Duration::from_secs(60),
+            "{:?}",
+            start.elapsed()
         );
     }
 

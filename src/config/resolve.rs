@@ -57,6 +57,7 @@ pub(super) fn resolve(raw: RawConfig, path: &Path, purpose: Purpose) -> Result<R
         })?;
     let mut notes = checks::check(&run, &raw, purpose)?;
     run.notes = raw.notes;
+    run.warnings = raw.warnings;
     run.notes.append(&mut notes);
     Ok(run)
 }

@@ -5,9 +5,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::bounds::SECONDS;
 use super::error::Fault;
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
-use super::value::{ABOVE_ZERO, Kind};
+use super::path;
+use super::value::Kind;
 use crate::options::RewardFunction;
 
 /// One entry of `reward_funcs`.
@@ -52,14 +54,15 @@ pub(crate) const LIST: Kind = Kind::List(&Kind::Custom {
                   think_format_reward, soft_overlong_punishment, cosine, repetition_penalty, length, reason, or a \
                   table with `name` and `command`",
     read: read_entry,
+    write: Value::clone,
 });
 
 #[rustfmt::skip] // One key a line: this is a table.
 static PROGRAM: &[Key] = &[
     key("name", Kind::Text, REQUIRED, "Name of the reward in every log."),
     key("command", Kind::List(&Kind::Text), REQUIRED, "The program and its arguments."),
-    key("timeout_s", ABOVE_ZERO, "60", "Seconds that the answer to one batch may take."),
-    key("max_restarts", Kind::Count(0), "3", "Times that it is started again for one batch."),
+    key("timeout_s", SECONDS, "60", "Seconds that the answer to one batch may take."),
+    key("max_restarts", Kind::Count(0, 1000), "3", "Times that it is started again for one batch."),
     key("measures_accuracy", Kind::Bool, "false", "Its value decides who passes, in place of the task's accuracy."),
 ];
 
@@ -97,8 +100,17 @@ fn read_entry(value: &Value) -> Result<Value, Fault> {
         );
         return Err(fault);
     }
-    let entry = table(written, &[PROGRAM])?;
+    let mut entry = table(written, &[PROGRAM])?;
     check_name(&entry)?;
+    // Nobody else expands it: the program is started without a shell.
+    for word in entry["command"].as_array_mut().into_iter().flatten() {
+        let expanded = path::expand_home(word.as_str().unwrap_or_default());
+        *word = expanded.map(Value::from).map_err(|reason| {
+            Fault::expected(word, "the program and its arguments")
+                .with_hint(reason)
+                .inside(".command")
+        })?;
+    }
     Ok(Value::Object(entry))
 }
 
@@ -201,7 +213,7 @@ mod tests {
             ),
             (
                 "{name: judge, command: [a], timeout_s: 0}",
-                "`reward_funcs[0].timeout_s` is 0; expected a number above 0",
+                "`reward_funcs[0].timeout_s` is 0; expected a number from 0.001 to 1e6",
             ),
             ("{name: a/b, command: [a]}", "expected letters, digits"),
             (

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::bounds::STEPS;
 use super::error::ConfigError;
 use super::sections::{
     BatchKeys, DataKeys, EvaluationKeys, GroupKeys, LossKeys, ModelKeys, OptimizerKeys, OutputKeys,
@@ -60,9 +61,12 @@ pub struct Run {
     /// Device and seeds.
     #[serde(flatten)]
     pub runtime: RuntimeKeys,
-    /// One line for each foreign spelling, each key without effect and each surprising pair; to be logged once.
+    /// One line for each foreign spelling, each group of keys without effect and each surprising pair; to be logged once.
     #[serde(skip)]
     pub notes: Vec<String>,
+    /// One line for each key whose wish is met in another way than it says; to be logged once.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
 impl Run {
@@ -76,10 +80,10 @@ impl Run {
         let mut text =
             String::from("# The resolved configuration: every key with the value that counts.\n");
         for section in SECTIONS {
-            let present = section
-                .keys
-                .iter()
-                .filter_map(|key| Some((key.name.to_owned(), values.get(key.name)?.clone())));
+            let present = section.keys.iter().filter_map(|key| {
+                let value = key.kind.written(values.get(key.name)?);
+                Some((key.name.to_owned(), value))
+            });
             let map = Value::Object(present.collect());
             let body = super::yaml::yaml_text(&map).expect("plain data has a YAML form");
             text.push_str(&format!("\n# {}\n{}\n", section.title, body.trim_end()));
@@ -93,10 +97,10 @@ impl Run {
         self.batch.per_device_train_batch_size * self.batch.steps_per_generation
     }
 
-    /// Different prompts of one generation batch (Q).
+    /// Different prompts of one generation batch (Q), at least 1.
     #[must_use]
     pub fn prompts_per_generation(&self) -> usize {
-        self.completions_per_generation() / self.group.num_generations
+        (self.completions_per_generation() / self.group.num_generations).max(1)
     }
 
     /// Micro-batches of one pass over `rows` rows (TRL: `len(RepeatSampler) / generation_batch_size`).
@@ -118,31 +122,49 @@ impl Run {
     /// (transformers: `Trainer.set_initial_training_values`).
     ///
     /// # Errors
-    /// If there are fewer rows than prompts in one generation batch.
+    /// If there are fewer rows than prompts in one generation batch, or the passes make more steps than can be counted.
     pub fn steps(&self, rows: usize) -> Result<u64, ConfigError> {
         let needed = self.prompts_per_generation();
         if rows < needed {
             return Err(ConfigError::TooFewRows { rows, needed });
         }
-        Ok(self.limit_or_epochs(self.steps_per_epoch(rows)))
+        self.limit_or_epochs(self.steps_per_epoch(rows))
     }
 
     /// Optimizer steps of supervised fine-tuning on `rows` rows, the last micro-batch of a pass possibly smaller.
     ///
     /// # Errors
-    /// If there are no rows.
+    /// If there are no rows, or the passes make more steps than can be counted.
     pub fn sft_steps(&self, rows: usize) -> Result<u64, ConfigError> {
         if rows == 0 {
             return Err(ConfigError::TooFewRows { rows, needed: 1 });
         }
         let micro_batches = rows.div_ceil(self.batch.per_device_train_batch_size);
-        Ok(self
-            .limit_or_epochs(micro_batches.div_ceil(self.batch.gradient_accumulation_steps) as u64))
+        self.limit_or_epochs(micro_batches.div_ceil(self.batch.gradient_accumulation_steps) as u64)
     }
 
-    fn limit_or_epochs(&self, steps_per_epoch: u64) -> u64 {
-        let from_epochs = (self.batch.num_train_epochs * steps_per_epoch as f64).ceil() as u64;
-        u64::try_from(self.batch.max_steps).unwrap_or(from_epochs)
+    fn limit_or_epochs(&self, steps_per_epoch: u64) -> Result<u64, ConfigError> {
+        if let Ok(limit) = u64::try_from(self.batch.max_steps) {
+            return Ok(limit);
+        }
+        let epochs = self.batch.num_train_epochs;
+        let steps = (epochs * steps_per_epoch as f64).ceil();
+        if steps > STEPS as f64 {
+            return Err(ConfigError::TooManySteps {
+                epochs,
+                steps_per_epoch,
+                most: STEPS,
+            });
+        }
+        Ok(steps as u64)
+    }
+
+    /// Logs what there is to say about the keys, once.
+    pub fn log_remarks(&self) {
+        self.notes.iter().for_each(|note| log::info!("{note}"));
+        self.warnings
+            .iter()
+            .for_each(|warning| log::warn!("{warning}"));
     }
 
     /// Warm-up steps of a run of `total` optimizer steps (transformers: `TrainingArguments.get_warmup_steps`); none
@@ -229,6 +251,14 @@ mod tests {
             .to_string();
         assert!(message.starts_with("the data set has 3 usable rows, but one generation batch takes 4 different prompts\nhint: "));
         assert!(train("").sft_steps(0).is_err());
+        let message = train("num_train_epochs: 1e6")
+            .sft_steps(100_000)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("12500 steps each make more than 1000000000"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::bounds::{SHARE, STEPS};
 use super::error::Fault;
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
-use super::value::{Kind, SHARE, boolean};
+use super::value::{Kind, boolean};
 use crate::options::{ExternalRatio, ScaleRewards};
 
 /// A number of optimizer steps, or below 1 a share of all of them (transformers: `logging_steps` and its like).
@@ -72,13 +73,14 @@ impl From<Resume> for Option<Written> {
 pub(crate) const RESUME: Kind = Kind::Custom {
     description: "true, null or a checkpoint folder",
     read: read_resume,
+    write: |value| Kind::Path.written(value),
 };
 
 fn read_resume(value: &Value) -> Result<Value, Fault> {
     match (value, boolean(value)) {
         (Value::Null, _) | (_, Some(false)) => Ok(Value::Null),
         (_, Some(true)) => Ok(json!(true)),
-        (Value::String(path), None) if !path.trim().is_empty() => Ok(value.clone()),
+        (Value::String(path), None) if !path.trim().is_empty() => Kind::Path.read(value),
         _ => Err(Fault::expected(value, &RESUME.description())),
     }
 }
@@ -87,6 +89,7 @@ fn read_resume(value: &Value) -> Result<Value, Fault> {
 pub(crate) const SCALE_REWARDS: Kind = Kind::Custom {
     description: "one of group, batch, none, true, false",
     read: read_scale_rewards,
+    write: Value::clone,
 };
 
 fn read_scale_rewards(value: &Value) -> Result<Value, Fault> {
@@ -103,6 +106,7 @@ fn read_scale_rewards(value: &Value) -> Result<Value, Fault> {
 pub(crate) const EXTERNAL_RATIO: Kind = Kind::Custom {
     description: "one of same, luffy, rl_plus, unit, is (exact), snis (self_normalised), chord, hpt, sft_selected",
     read: read_external_ratio,
+    write: Value::clone,
 };
 
 fn read_external_ratio(value: &Value) -> Result<Value, Fault> {
@@ -120,14 +124,15 @@ fn read_external_ratio(value: &Value) -> Result<Value, Fault> {
 pub(crate) const SUPERVISED_SHARE: Kind = Kind::Custom {
     description: "a number from 0 to 1 or {peak: x, valley: y, warmup_steps: n, decay_steps: n}",
     read: read_supervised_share,
+    write: Value::clone,
 };
 
 #[rustfmt::skip] // One key a line: this is a table.
 static COURSE: &[Key] = &[
     key("peak", SHARE, REQUIRED, "Largest share of the supervised loss."),
     key("valley", SHARE, REQUIRED, "Its share at the end."),
-    key("warmup_steps", Kind::Count(0), "0", "Optimizer steps from 0 to the peak."),
-    key("decay_steps", Kind::Count(1), REQUIRED, "Optimizer steps from the peak to the valley."),
+    key("warmup_steps", Kind::Count(0, STEPS), "0", "Optimizer steps from 0 to the peak."),
+    key("decay_steps", Kind::Count(1, STEPS), REQUIRED, "Optimizer steps from the peak to the valley."),
 ];
 
 fn read_supervised_share(value: &Value) -> Result<Value, Fault> {

@@ -5,15 +5,17 @@
 
 use serde_json::{Value, json};
 
-use super::error::Fault;
+use super::bounds::{Bounds, STEPS};
+use super::error::{Fault, shown};
+use super::{path, secret};
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     /// `true` or `false`.
     Bool,
-    /// A whole number of at least this.
-    Count(u64),
+    /// A whole number in this range, ends included.
+    Count(u64, u64),
     /// -1 for "not set", or a whole number of at least 1.
     Limit,
     /// A number of steps, or below 1 a share of all steps.
@@ -36,74 +38,27 @@ pub(crate) enum Kind {
         description: &'static str,
         /// Its reader.
         read: Reader,
+        /// The value as a file holds it, so that reading gives it again.
+        write: Writer,
     },
 }
 
 /// Checks a value of [`Kind::Custom`] and brings it into its one form.
 pub(crate) type Reader = fn(&Value) -> Result<Value, Fault>;
 
-/// The range of a number; an infinite end is no bound.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    low: f64,
-    low_included: bool,
-    high: f64,
-    high_included: bool,
-}
-
-/// Any number from 0.
-pub(crate) const FROM_ZERO: Kind = between(0.0, true, f64::INFINITY, true);
-/// Any number above 0.
-pub(crate) const ABOVE_ZERO: Kind = between(0.0, false, f64::INFINITY, true);
-/// From 0 to 1.
-pub(crate) const SHARE: Kind = between(0.0, true, 1.0, true);
-/// Above 0, up to 1.
-pub(crate) const SHARE_ABOVE_ZERO: Kind = between(0.0, false, 1.0, true);
-/// From 0, below 1.
-pub(crate) const BELOW_ONE: Kind = between(0.0, true, 1.0, false);
-/// Any finite number.
-pub(crate) const ANY_NUMBER: Kind = between(f64::NEG_INFINITY, true, f64::INFINITY, true);
-
-const fn between(low: f64, low_included: bool, high: f64, high_included: bool) -> Kind {
-    Kind::Number(Bounds {
-        low,
-        low_included,
-        high,
-        high_included,
-    })
-}
-
-impl Bounds {
-    fn hold(self, number: f64) -> bool {
-        let above = number > self.low || (self.low_included && number == self.low);
-        let below = number < self.high || (self.high_included && number == self.high);
-        above && below
-    }
-
-    fn description(self) -> String {
-        let low = match (self.low.is_finite(), self.low_included) {
-            (false, _) => return "a number".to_owned(),
-            (true, true) => format!("a number of at least {}", self.low),
-            (true, false) => format!("a number above {}", self.low),
-        };
-        match (self.high.is_finite(), self.high_included) {
-            (false, _) => low,
-            (true, true) => format!("{low} and at most {}", self.high),
-            (true, false) => format!("{low} and below {}", self.high),
-        }
-    }
-}
+/// The inverse of a [`Reader`].
+pub(crate) type Writer = fn(&Value) -> Value;
 
 impl Kind {
     /// What this kind takes, in words.
     pub(crate) fn description(&self) -> String {
         match self {
             Self::Bool => "true or false".to_owned(),
-            Self::Count(least) => format!("a whole number of at least {least}"),
-            Self::Limit => "-1 or a whole number of at least 1".to_owned(),
-            Self::Interval => {
-                "a whole number of steps, or a share of all steps between 0 and 1".to_owned()
-            }
+            Self::Count(least, most) => format!("a whole number from {least} to {most}"),
+            Self::Limit => format!("-1 or a whole number from 1 to {STEPS}"),
+            Self::Interval => format!(
+                "a whole number of steps from 1 to {STEPS}, or a share of all steps above 0 and below 1"
+            ),
             Self::Number(bounds) => bounds.description(),
             Self::Text => "text".to_owned(),
             Self::Path => "a path".to_owned(),
@@ -117,6 +72,16 @@ impl Kind {
     /// Whether the values are yes and no, so that a bare flag means yes.
     pub(crate) fn is_bool(&self) -> bool {
         matches!(self, Self::Bool)
+    }
+
+    /// Whether it takes a number.
+    #[cfg(test)]
+    pub(super) fn takes_number(&self) -> bool {
+        match self {
+            Self::Count(..) | Self::Limit | Self::Interval | Self::Number(_) => true,
+            Self::Optional(kind) => kind.takes_number(),
+            _ => false,
+        }
     }
 
     /// Whether a flag may be followed by several values.
@@ -135,31 +100,27 @@ impl Kind {
     pub(super) fn read(&self, value: &Value) -> Result<Value, Fault> {
         let read = match self {
             Self::Bool => boolean(value).map(Value::Bool),
-            Self::Count(least) => whole(value)
+            Self::Count(least, most) => whole(value)
                 .and_then(|number| u64::try_from(number).ok())
-                .filter(|number| number >= least)
+                .filter(|number| (least..=most).contains(&number))
                 .map(|number| json!(number)),
             Self::Limit => whole(value)
-                .filter(|number| *number == -1 || *number >= 1)
+                .filter(|number| *number == -1 || (1..=STEPS as i64).contains(number))
                 .map(|number| json!(number)),
             Self::Interval => number(value)
-                .filter(|number| {
-                    (*number > 0.0 && *number < 1.0) || (*number >= 1.0 && number.fract() == 0.0)
-                })
+                .filter(|number| is_interval(*number))
                 .map(|number| json!(number)),
             Self::Number(bounds) => number(value)
                 .filter(|number| bounds.hold(*number))
-                .map(|number| json!(number)),
-            Self::Text | Self::Path => value
-                .as_str()
-                .filter(|text| !text.trim().is_empty())
-                .map(|text| json!(text)),
+                .map(|number| json!(number + 0.0)), // -0 is 0
+            Self::Text => return self.text(value).map(Value::from),
+            Self::Path => return self.path(value),
             Self::Choice(words) => choice(words, value).map(|word| json!(word)),
             Self::List(item) => return self.list(item, value),
             Self::Optional(_) if value.is_null() => Some(Value::Null),
             Self::Optional(kind) => {
                 return kind.read(value).map_err(|fault| {
-                    if fault.within.is_empty() {
+                    if fault.within.is_empty() && fault.hint.is_none() {
                         Fault::expected(value, &self.description())
                     } else {
                         fault
@@ -169,6 +130,49 @@ impl Kind {
             Self::Custom { read, .. } => return read(value),
         };
         read.ok_or_else(|| Fault::expected(value, &self.description()))
+    }
+
+    fn text<'a>(&self, value: &'a Value) -> Result<&'a str, Fault> {
+        let text = value.as_str().filter(|text| !text.trim().is_empty());
+        let text = text.ok_or_else(|| Fault::expected(value, &self.description()))?;
+        if secret::scrubbed(text) == text {
+            return Ok(text);
+        }
+        Err(Fault {
+            within: String::new(),
+            problem: "holds what looks like the key of a service; it is not shown".to_owned(),
+            hint: Some(
+                "keep keys in the environment, and name the variable in `api_key_env` of an `external` entry"
+                    .to_owned(),
+            ),
+        })
+    }
+
+    fn path(&self, value: &Value) -> Result<Value, Fault> {
+        let text = self.text(value)?;
+        path::expand(text).map(Value::from).map_err(|reason| {
+            let (problem, hint) = reason
+                .split_once("; ")
+                .unwrap_or((&reason, "check the path"));
+            Fault {
+                within: String::new(),
+                problem: format!("is {}: {problem}", shown(value)),
+                hint: Some(hint.to_owned()),
+            }
+        })
+    }
+
+    /// The value as a file holds it; [`Self::read`] gives it again.
+    pub(super) fn written(&self, value: &Value) -> Value {
+        match (self, value) {
+            (Self::Path, Value::String(path)) => json!(path::written(path)),
+            (Self::Optional(kind), value) => kind.written(value),
+            (Self::List(item), Value::Array(items)) => {
+                items.iter().map(|value| item.written(value)).collect()
+            }
+            (Self::Custom { write, .. }, value) => write(value),
+            _ => value.clone(),
+        }
     }
 
     fn list(&self, item: &Self, value: &Value) -> Result<Value, Fault> {
@@ -232,6 +236,11 @@ pub(super) fn number(value: &Value) -> Option<f64> {
     number.is_finite().then_some(number)
 }
 
+fn is_interval(number: f64) -> bool {
+    let steps = (1.0..=STEPS as f64).contains(&number) && number.fract() == 0.0;
+    steps || (number > 0.0 && number < 1.0)
+}
+
 /// A whole number, also in quotes or as `1e3`.
 fn whole(value: &Value) -> Option<i64> {
     /// Above this not every whole number is an f64.
@@ -257,6 +266,7 @@ fn choice(words: &[&'static str], value: &Value) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bounds::AMOUNT;
     use super::*;
 
     fn read(kind: &Kind, value: Value) -> Option<Value> {
@@ -265,8 +275,8 @@ mod tests {
 
     #[test]
     fn numbers_come_as_numbers_or_text() {
-        assert_eq!(read(&Kind::Count(1), json!("8")), Some(json!(8)));
-        assert_eq!(read(&Kind::Count(1), json!(1e3)), Some(json!(1000)));
+        assert_eq!(read(&Kind::Count(1, 9999), json!("8")), Some(json!(8)));
+        assert_eq!(read(&Kind::Count(1, 9999), json!(1e3)), Some(json!(1000)));
         for wrong in [
             json!(0),
             json!(-1),
@@ -276,42 +286,12 @@ mod tests {
             json!(null),
             json!(1e300),
         ] {
-            assert_eq!(read(&Kind::Count(1), wrong.clone()), None, "{wrong}");
+            assert_eq!(read(&Kind::Count(1, 9999), wrong.clone()), None, "{wrong}");
         }
-        assert_eq!(read(&FROM_ZERO, json!("1e-6")), Some(json!(1e-6)));
+        assert_eq!(read(&AMOUNT, json!("1e-6")), Some(json!(1e-6)));
         for wrong in [json!("nan"), json!("inf"), json!(-0.1), json!([1])] {
-            assert_eq!(read(&FROM_ZERO, wrong.clone()), None, "{wrong}");
+            assert_eq!(read(&AMOUNT, wrong.clone()), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn bounds_say_which_ends_belong() {
-        for (kind, inside, outside) in [
-            (SHARE, [0.0, 1.0], [-0.1, 1.1]),
-            (SHARE_ABOVE_ZERO, [0.1, 1.0], [0.0, 1.1]),
-            (BELOW_ONE, [0.0, 0.99], [-0.1, 1.0]),
-            (ABOVE_ZERO, [1e-9, 1e9], [0.0, -1.0]),
-        ] {
-            assert!(
-                inside
-                    .iter()
-                    .all(|number| kind.read(&json!(number)).is_ok()),
-                "{}",
-                kind.description()
-            );
-            assert!(
-                outside
-                    .iter()
-                    .all(|number| kind.read(&json!(number)).is_err()),
-                "{}",
-                kind.description()
-            );
-        }
-        assert_eq!(
-            BELOW_ONE.description(),
-            "a number of at least 0 and below 1"
-        );
-        assert_eq!(ANY_NUMBER.description(), "a number");
     }
 
     #[test]
@@ -322,10 +302,26 @@ mod tests {
                 .all(|value| Kind::Interval.read(&value).is_ok())
         );
         assert!(
-            [json!(0), json!(1.5), json!(-1)]
+            [json!(0), json!(1.5), json!(-1), json!(1e10)]
                 .into_iter()
                 .all(|value| Kind::Interval.read(&value).is_err())
         );
+    }
+
+    #[test]
+    fn texts_and_paths_hold_no_keys() {
+        for kind in [Kind::Text, Kind::Path, Kind::List(&Kind::Text)] {
+            let fault = kind.read(&json!("sk-live-0123456789abcdef")).unwrap_err();
+            assert!(fault.problem.contains("it is not shown") && !fault.problem.contains("sk-"));
+        }
+    }
+
+    #[test]
+    fn a_path_is_written_so_that_it_reads_the_same() {
+        let kind = Kind::Optional(&Kind::List(&Kind::Path));
+        let paths = json!(["a$$b", "./~x"]);
+        assert_eq!(kind.written(&kind.read(&paths).unwrap()), paths);
+        assert!(Kind::Path.read(&json!("$NO_SUCH_VARIABLE_HERE/a")).is_err());
     }
 
     #[test]
@@ -342,12 +338,12 @@ mod tests {
 
     #[test]
     fn a_list_names_the_item_that_is_wrong() {
-        let fault = Kind::List(&FROM_ZERO).read(&json!([1, "a"])).unwrap_err();
+        let fault = Kind::List(&AMOUNT).read(&json!([1, "a"])).unwrap_err();
         assert_eq!(
             (fault.within.as_str(), fault.problem.as_str()),
-            ("[1]", "is \"a\"; expected a number of at least 0")
+            ("[1]", "is \"a\"; expected a number from 0 to 1e6")
         );
-        assert!(Kind::List(&FROM_ZERO).read(&json!(1)).is_err());
+        assert!(Kind::List(&AMOUNT).read(&json!(1)).is_err());
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::bounds::{PIXELS, REWARD, SHARE, TOKENS};
 use super::super::key::{Key, section};
 use super::super::reward_entry::{self, RewardEntry};
-use super::super::value::{ANY_NUMBER, Kind, SHARE};
+use super::super::value::Kind;
 use crate::options::{Preset, ScoreCompat, SftTarget};
 use crate::record::Task;
 
@@ -52,11 +53,11 @@ section! {
         /// File with a prompt template, `{Question}` in the problem's place; null = the task's own.
         prompt_template: Option<PathBuf> = Kind::Optional(&Kind::Path), "null";
         /// Smallest picture area after resizing, in pixels.
-        min_pixels: usize = Kind::Count(1), "3136";
+        min_pixels: usize = Kind::Count(1, PIXELS), "3136";
         /// Largest picture area after resizing, in pixels; one limit for rollouts, training and evaluation.
-        max_pixels: usize = Kind::Count(1), "401408";
+        max_pixels: usize = Kind::Count(1, PIXELS), "401408";
         /// Rows whose prompt has more tokens are rejected, never cut; null = no limit.
-        max_prompt_length: Option<usize> = Kind::Optional(&Kind::Count(1)), "null";
+        max_prompt_length: Option<usize> = Kind::Optional(&Kind::Count(1, TOKENS)), "null";
         /// Share of unusable rows above which the run stops before its first step.
         max_rejected_fraction: f64 = SHARE, "0";
         /// Visit the rows in an order drawn from `data_seed`, a new one in each pass.
@@ -64,9 +65,9 @@ section! {
         /// Rewards, summed; a table {name, command, timeout_s, max_restarts, measures_accuracy} is a program of yours.
         reward_funcs: Vec<RewardEntry> = reward_entry::LIST, "[accuracy, format]";
         /// One weight per reward function; null = 1 each.
-        reward_weights: Vec<f64> = Kind::Optional(&Kind::List(&ANY_NUMBER)), "null";
+        reward_weights: Vec<f64> = Kind::Optional(&Kind::List(&REWARD)), "null";
         /// Tokens before `max_completion_length` at which soft_overlong_punishment sets in; null = a fifth of it.
-        soft_punish_cache: Option<usize> = Kind::Optional(&Kind::Count(1)), "null";
+        soft_punish_cache: Option<usize> = Kind::Optional(&Kind::Count(1, TOKENS)), "null";
         /// Whose reading of answers the evaluation follows: the original's with its quirks, or the repaired one.
         score_compat: ScoreCompat = Kind::Choice(ScoreCompat::NAMES), "fixed";
         /// What `sft` teaches: the chain of thought with the answer in tags, or the bare answer.

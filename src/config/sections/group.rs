@@ -6,11 +6,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::bounds::{ACTIONS, AMOUNT, REWARD, SHARE, from_to};
 use super::super::external::{self, External};
 use super::super::external_when;
 use super::super::key::{Key, section};
 use super::super::special_values;
-use super::super::value::{ABOVE_ZERO, ANY_NUMBER, FROM_ZERO, Kind, SHARE};
+use super::super::value::Kind;
 use crate::options::{
     AdvantageBaseline, ExternalRatio, ExternalWhen, RecordMode, ScaleRewards, Selection,
     SelectionTies, SupervisedShare, WeightLevel,
@@ -20,7 +21,7 @@ section! {
     /// The pool of actions for a prompt, and what becomes of it.
     GROUP: GroupKeys {
         /// Completions that the policy samples per prompt (N).
-        num_generations: usize = Kind::Count(1), "8";
+        num_generations: usize = Kind::Count(1, ACTIONS), "8";
         /// External models whose actions join the policy's; [] = plain GRPO.
         external: Vec<External> = external::LIST, "[]";
         /// JSONL file that keeps every answer of an endpoint; null = external_cache.jsonl in `output_dir`.
@@ -32,15 +33,15 @@ section! {
         /// When a prompt asks for external actions.
         external_when: ExternalWhen = external_when::WHEN, "always";
         /// Accuracy reward from which a policy action counts as right.
-        pass_threshold: f64 = ANY_NUMBER, "1";
+        pass_threshold: f64 = REWARD, "1";
         /// Actions per prompt that train (G); null = `num_generations`.
-        group_size: usize = Kind::Optional(&Kind::Count(1)), "null";
+        group_size: usize = Kind::Optional(&Kind::Count(1, ACTIONS)), "null";
         /// Which actions of the pool train.
         selection: Selection = Kind::Choice(Selection::NAMES), "top_reward";
         /// Order among equal rewards.
         selection_ties: SelectionTies = Kind::Choice(SelectionTies::NAMES), "policy";
         /// Most policy actions that `replace_worst_if_all_wrong` replaces.
-        replace_max: usize = Kind::Count(1), "1";
+        replace_max: usize = Kind::Count(1, ACTIONS), "1";
         /// Most external actions among those that train, as a share of them.
         max_external_fraction: f64 = SHARE, "1";
         /// Whose rewards give mean and standard deviation of the advantages.
@@ -50,11 +51,11 @@ section! {
         /// How external tokens are learnt from.
         external_ratio: ExternalRatio = special_values::EXTERNAL_RATIO, "same";
         /// Where LUFFY's shaping p / (p + gamma) is steepest; null = plain p.
-        external_gamma: Option<f64> = Kind::Optional(&ABOVE_ZERO), "0.1";
+        external_gamma: Option<f64> = Kind::Optional(&from_to(1e-6, 1e3)), "0.1";
         /// One importance weight per external action or per token, for `is`.
         external_is_level: WeightLevel = Kind::Choice(WeightLevel::NAMES), "sequence";
         /// Cap of the importance weights of `is` and `snis`.
-        external_is_cap: f64 = ABOVE_ZERO, "3";
+        external_is_cap: f64 = from_to(1e-6, 1e6), "3";
         /// Share of the supervised loss in `chord`: a number, or {peak, valley, warmup_steps, decay_steps}.
         external_mu: SupervisedShare = special_values::SUPERVISED_SHARE, "0.1";
         /// Whether `chord` weighs tokens by p (1 - p).
@@ -62,6 +63,6 @@ section! {
         /// Keep the KL term on external tokens.
         external_kl: bool = Kind::Bool, "true";
         /// Multiplies the external part of the loss.
-        external_coef: f64 = FROM_ZERO, "1";
+        external_coef: f64 = AMOUNT, "1";
     }
 }

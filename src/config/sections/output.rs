@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::bounds::{ACTIONS, ROWS, SEED, TEMPERATURE_OR_GREEDY};
 use super::super::key::{Key, section};
 use super::super::special_values::{self, Interval, Resume};
-use super::super::value::{FROM_ZERO, Kind};
+use super::super::value::Kind;
 use crate::options::{DeviceChoice, IntervalStrategy};
 
 section! {
@@ -27,7 +28,7 @@ section! {
         /// Optimizer steps between checkpoints; below 1 a share of all steps.
         save_steps: Interval = Kind::Interval, "500";
         /// Newest checkpoints that are kept; null = all.
-        save_total_limit: Option<usize> = Kind::Optional(&Kind::Count(1)), "null";
+        save_total_limit: Option<usize> = Kind::Optional(&Kind::Count(1, ROWS)), "null";
         /// Checkpoints hold the model only and cannot be resumed.
         save_only_model: bool = Kind::Bool, "false";
         /// Checkpoint folder to continue from; true = the last one of `output_dir`.
@@ -35,7 +36,7 @@ section! {
         /// Print sampled completions when metrics are logged.
         log_completions: bool = Kind::Bool, "false";
         /// Completions that are printed; null = all of the batch.
-        num_completions_to_print: Option<usize> = Kind::Optional(&Kind::Count(1)), "null";
+        num_completions_to_print: Option<usize> = Kind::Optional(&Kind::Count(0, ROWS)), "null";
         /// JSONL file that receives the tokens, rewards and log-probabilities that are trained on.
         dump_rollouts: Option<PathBuf> = Kind::Optional(&Kind::Path), "null";
         /// JSONL file of tokens and rewards to train on instead of sampling.
@@ -53,13 +54,13 @@ section! {
         /// Data files to evaluate; [] = the test split of `dataset_name`.
         eval_dataset_name: Vec<PathBuf> = Kind::List(&Kind::Path), "[]";
         /// Rows of each evaluated file at most, from the top; null = all.
-        max_eval_samples: Option<usize> = Kind::Optional(&Kind::Count(1)), "null";
+        max_eval_samples: Option<usize> = Kind::Optional(&Kind::Count(1, 1_000_000_000)), "null";
         /// Completions decoded at a time in evaluation.
-        per_device_eval_batch_size: usize = Kind::Count(1), "8";
+        per_device_eval_batch_size: usize = Kind::Count(1, ROWS), "8";
         /// Completions per row in evaluation, n of pass@k; null = `num_generations`.
-        num_generations_eval: usize = Kind::Optional(&Kind::Count(1)), "null";
+        num_generations_eval: usize = Kind::Optional(&Kind::Count(1, ACTIONS)), "null";
         /// Sampling temperature of evaluation, 0 = greedy; null = `temperature`.
-        eval_temperature: f64 = Kind::Optional(&FROM_ZERO), "null";
+        eval_temperature: f64 = Kind::Optional(&TEMPERATURE_OR_GREEDY), "null";
     }
 }
 
@@ -69,8 +70,8 @@ section! {
         /// Where tensors live.
         device: DeviceChoice = Kind::Choice(DeviceChoice::NAMES), "auto";
         /// Seed of sampling and selection.
-        seed: u64 = Kind::Count(0), "42";
+        seed: u64 = Kind::Count(0, SEED), "42";
         /// Seed of the order of rows; null = `seed`.
-        data_seed: u64 = Kind::Optional(&Kind::Count(0)), "null";
+        data_seed: u64 = Kind::Optional(&Kind::Count(0, SEED)), "null";
     }
 }

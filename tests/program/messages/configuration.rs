@@ -53,7 +53,7 @@ fn values_that_a_key_does_not_take() {
         (
             "learning_rate",
             "fast",
-            ["`learning_rate` is \"fast\"", "a number of at least 0"],
+            ["`learning_rate` is \"fast\"", "a number from 0 to 1"],
         ),
         (
             "loss_type",
@@ -66,12 +66,12 @@ fn values_that_a_key_does_not_take() {
         (
             "max_completion_length",
             "0",
-            ["`max_completion_length` is ", "at least 1"],
+            ["`max_completion_length` is ", "from 1 to 1048576"],
         ),
         (
             "temperature",
             "0",
-            ["`temperature` is ", "a number above 0"],
+            ["`temperature` is ", "a number from 0.001 to 1000"],
         ),
         ("group_size", "9", ["`group_size` is 9", "at most 4"]),
         (
