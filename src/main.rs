@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use vision_ekipl::actions::teacher::endpoint::WithoutTraffic;
-use vision_ekipl::cli::Cli;
+use vision_ekipl::config::scrubbed;
 use vision_ekipl::printable::printable_lines;
 use vision_ekipl::run::metrics::{LogWriter, write_log_line};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = vision_ekipl::cli::parse();
     // The runtime below us logs at info what only its developers need.
     let filter = env_logger::Env::default().default_filter_or("warn,vision_ekipl=info");
     let logger = env_logger::Builder::from_env(filter)
@@ -21,7 +20,7 @@ fn main() -> ExitCode {
     match vision_ekipl::commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", printable_lines(&message(&error)));
+            eprintln!("error: {}", printable_lines(&scrubbed(&message(&error))));
             ExitCode::FAILURE
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::share;
+use super::values::{ExpandedPath, SEED, share, whole};
 
 /// The families of `data`.
 #[derive(Debug, Subcommand)]
@@ -26,7 +26,7 @@ pub struct CountingArguments {
     #[command(flatten)]
     pub data: DataArguments,
     /// Most objects in a scene.
-    #[arg(long, value_name = "N", default_value_t = 6)]
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = whole::<usize>(1, 64))]
     pub max_objects: usize,
     /// Flat shapes; flat shapes with questions about colours and reasoning cell by cell (grid); or lit solids of rubber
     /// and metal, out of domain outlined vehicles (solid).
@@ -41,16 +41,16 @@ pub struct DataArguments {
     #[arg(long, value_parser = ["train", "test", "test-ood", "test-ood-left", "test-ood-right"])]
     pub split: String,
     /// Rows.
-    #[arg(long, value_name = "N", required_unless_present = "contact_sheet", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, value_name = "N", required_unless_present = "contact_sheet", value_parser = whole::<usize>(1, 1_000_000))]
     pub count: Option<usize>,
     /// Seed of the scenes.
-    #[arg(long, value_name = "S", default_value_t = 42)]
+    #[arg(long, value_name = "S", default_value_t = 42, value_parser = whole::<u64>(0, SEED))]
     pub seed: u64,
     /// Folder for the rows and `images/`.
-    #[arg(long, value_name = "DIR", required_unless_present = "contact_sheet")]
+    #[arg(long, value_name = "DIR", required_unless_present = "contact_sheet", value_parser = ExpandedPath)]
     pub out: Option<PathBuf>,
     /// Pixels per side of a picture [default: 84; structure and transformation in full: 224].
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = whole::<u32>(28, 4096))]
     pub size: Option<u32>,
     /// How rich scenes and questions are; easy is for a model of a million parameters (its diagrams are not to scale).
     #[arg(long, default_value = "easy", value_parser = ["easy", "full"])]
@@ -75,7 +75,7 @@ pub struct DataArguments {
     )]
     pub expert_name: String,
     /// Every expert's actions per row.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<usize>(1, 1000))]
     pub expert_actions: usize,
     /// The share of training rows that ask only for what is in the picture; with --reasoning it makes what a small model is
     /// taught before anything else.
@@ -89,6 +89,6 @@ pub struct DataArguments {
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub reasoning: Option<f64>,
     /// Write no data set but this PNG of twelve examples with their questions and answers.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = ExpandedPath)]
     pub contact_sheet: Option<PathBuf>,
 }

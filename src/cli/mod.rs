@@ -6,17 +6,22 @@ mod data;
 mod init;
 mod key_flags;
 mod study;
+mod unknown_flags;
+mod values;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use data::{CountingArguments, DataArguments, DataFamily};
 pub use init::InitArguments;
 pub use key_flags::KeyFlags;
 pub use study::StudyArguments;
 
-use crate::config::DeviceChoice;
+use crate::config::{DeviceChoice, scrubbed};
+use values::{ExpandedPath, SEED, cost, temperature, temperature_or_greedy, whole};
 
 /// Reinforcement learning of vision-language models with external actions.
 #[derive(Debug, Parser)]
@@ -66,6 +71,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct TrainArguments {
     /// Configuration file; configuration keys given as flags override it.
+    #[arg(value_parser = ExpandedPath)]
     pub config: PathBuf,
     /// Print the resolved configuration, the memory and the steps it takes, and stop.
     #[arg(long)]
@@ -79,12 +85,13 @@ pub struct TrainArguments {
 #[derive(Debug, Args)]
 pub struct EvalArguments {
     /// Configuration file; configuration keys given as flags override it.
+    #[arg(value_parser = ExpandedPath)]
     pub config: PathBuf,
     /// Checkpoint folder to evaluate, in place of `model_name_or_path`.
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// Write the result here as JSON, beside the table on the screen.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = ExpandedPath)]
     pub output: Option<PathBuf>,
     /// Configuration keys given as flags.
     #[command(flatten)]
@@ -109,28 +116,28 @@ impl EvalArguments {
 #[command(group(clap::ArgGroup::new("source").required(true).args(["prompt", "input"])))]
 pub struct GenerateArguments {
     /// Checkpoint folder.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = ExpandedPath)]
     pub model: PathBuf,
     /// Text of one user message.
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
     /// Picture of the message, before its text; may be repeated.
-    #[arg(long, value_name = "FILE", requires = "prompt")]
+    #[arg(long, value_name = "FILE", requires = "prompt", value_parser = ExpandedPath)]
     pub image: Vec<PathBuf>,
     /// JSONL rows to complete.
-    #[arg(long, value_name = "ROWS.jsonl", requires = "output")]
+    #[arg(long, value_name = "ROWS.jsonl", requires = "output", value_parser = ExpandedPath)]
     pub input: Option<PathBuf>,
     /// JSONL file for the completions.
-    #[arg(long, value_name = "OUT.jsonl", requires = "input")]
+    #[arg(long, value_name = "OUT.jsonl", requires = "input", value_parser = ExpandedPath)]
     pub output: Option<PathBuf>,
     /// Tokens of a completion at most.
-    #[arg(long, visible_alias = "max_completion_length", value_name = "N", default_value_t = 512, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, visible_alias = "max_completion_length", value_name = "N", default_value_t = 512, value_parser = whole::<usize>(1, 1_048_576))]
     pub max_new_tokens: usize,
     /// Divides the logits; 0 = the most probable token each time.
-    #[arg(long, value_name = "T", default_value_t = 0.0, value_parser = from_zero)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, value_parser = temperature_or_greedy)]
     pub temperature: f32,
     /// Seed of the draws.
-    #[arg(long, value_name = "S", default_value_t = 42)]
+    #[arg(long, value_name = "S", default_value_t = 42, value_parser = whole::<u64>(0, SEED))]
     pub seed: u64,
     /// Never draw vision placeholders or unassigned tokens.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
@@ -147,16 +154,16 @@ pub struct GenerateArguments {
 #[derive(Debug, Args)]
 pub struct ScoreArguments {
     /// Checkpoint folder.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = ExpandedPath)]
     pub model: PathBuf,
     /// JSONL rows with `completion` or `completion_ids`.
-    #[arg(long, value_name = "ROWS.jsonl")]
+    #[arg(long, value_name = "ROWS.jsonl", value_parser = ExpandedPath)]
     pub input: PathBuf,
     /// JSONL file for the results.
-    #[arg(long, value_name = "OUT.jsonl")]
+    #[arg(long, value_name = "OUT.jsonl", value_parser = ExpandedPath)]
     pub output: PathBuf,
     /// Divides the logits.
-    #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
+    #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = temperature)]
     pub temperature: f32,
     /// Leave vision placeholders and unassigned tokens out of the softmax.
     #[arg(long, value_name = "BOOL", default_value_t = false, action = ArgAction::Set)]
@@ -170,15 +177,16 @@ pub struct ScoreArguments {
 #[derive(Debug, Args)]
 pub struct RewardCheckArguments {
     /// Configuration file; configuration keys given as flags override it.
+    #[arg(value_parser = ExpandedPath)]
     pub config: PathBuf,
     /// JSONL rows with `id` and `completion` or `text`: a run's completions.jsonl, recorded actions, or your own.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = ExpandedPath)]
     pub completions: PathBuf,
     /// Print one JSON object instead of text.
     #[arg(long)]
     pub json: bool,
     /// Rows to score at most, from the top.
-    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1, 1_000_000_000))]
     pub limit: Option<usize>,
     /// Configuration keys given as flags.
     #[command(flatten)]
@@ -189,6 +197,7 @@ pub struct RewardCheckArguments {
 #[derive(Debug, Args)]
 pub struct HarvestArguments {
     /// Configuration file; configuration keys given as flags override it.
+    #[arg(value_parser = ExpandedPath)]
     pub config: PathBuf,
     /// Send nothing more once this much is spent, all endpoints together.
     #[arg(long, value_name = "COST", value_parser = cost)]
@@ -205,6 +214,7 @@ pub struct HarvestArguments {
 #[derive(Debug, Args)]
 pub struct TeachersArguments {
     /// Configuration file; configuration keys given as flags override it.
+    #[arg(value_parser = ExpandedPath)]
     pub config: PathBuf,
     /// Row of the data set to ask about; the first one without it.
     #[arg(long, value_name = "ID")]
@@ -229,13 +239,13 @@ pub struct DoctorArguments {
 #[derive(Debug, Args)]
 pub struct DemoArguments {
     /// First seed.
-    #[arg(long, value_name = "S", default_value_t = 42)]
+    #[arg(long, value_name = "S", default_value_t = 42, value_parser = whole::<u64>(0, SEED))]
     pub seed: u64,
     /// Runs with this many seeds, one after the other.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u64>(1, 1000))]
     pub seeds: u64,
     /// Folder for data, checkpoints and tables.
-    #[arg(long, value_name = "DIR", default_value = "runs/demo")]
+    #[arg(long, value_name = "DIR", default_value = "runs/demo", value_parser = ExpandedPath)]
     pub output: PathBuf,
     /// Where to compute.
     #[command(flatten)]
@@ -250,58 +260,67 @@ pub struct DeviceArgument {
     pub device: String,
 }
 
-fn share(text: &str) -> Result<f64, String> {
-    number(
-        text,
-        |number: f64| (0.0..=1.0).contains(&number),
-        "a number from 0 to 1",
-    )
+/// The command line of this program; where it cannot be read, or asks for help, the program says so and ends.
+#[must_use]
+pub fn parse() -> Cli {
+    try_parse(std::env::args_os()).unwrap_or_else(|error| error.exit())
 }
 
-fn cost(text: &str) -> Result<f64, String> {
-    number(
-        text,
-        |number: f64| number >= 0.0 && number.is_finite(),
-        "an amount of at least 0",
-    )
+/// Takes a command line apart. A number that begins with a dash is a value and no flag.
+///
+/// # Errors
+/// What is wrong with the line; of several unknown flags each is named with its nearest.
+pub fn try_parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let mut command = takes_negative_numbers(Cli::command());
+    let parsed = command
+        .try_get_matches_from_mut(&words)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| {
+        let unknown = error.kind() == ErrorKind::UnknownArgument;
+        let several = unknown
+            .then(|| unknown_flags::error(&command, &words))
+            .flatten();
+        without_keys(several.unwrap_or(error))
+    })
 }
 
-fn from_zero(text: &str) -> Result<f32, String> {
-    number(
-        text,
-        |number: f32| number >= 0.0 && number.is_finite(),
-        "a number of at least 0",
-    )
+/// The error without what looks like the key of a service, which may stand in a line by mistake.
+fn without_keys(error: clap::Error) -> clap::Error {
+    let said = error.render().to_string();
+    let clean = scrubbed(&said);
+    if clean == said {
+        return error;
+    }
+    let text = clean.strip_prefix("error: ").unwrap_or(&clean);
+    clap::Error::raw(error.kind(), text)
 }
 
-fn above_zero(text: &str) -> Result<f32, String> {
-    number(
-        text,
-        |number: f32| number > 0.0 && number.is_finite(),
-        "a number above 0",
-    )
-}
-
-fn number<T: std::str::FromStr + Copy>(
-    text: &str,
-    holds: impl Fn(T) -> bool,
-    expected: &str,
-) -> Result<T, String> {
-    text.parse()
-        .ok()
-        .filter(|number| holds(*number))
-        .ok_or_else(|| format!("expected {expected}"))
+fn takes_negative_numbers(command: clap::Command) -> clap::Command {
+    let flag = |argument: clap::Arg| {
+        let takes_values = argument.get_action().takes_values() && argument.get_long().is_some();
+        if takes_values {
+            argument.allow_negative_numbers(true)
+        } else {
+            argument
+        }
+    };
+    command
+        .mut_args(flag)
+        .mut_subcommands(takes_negative_numbers)
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
     use crate::config;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(std::iter::once("vision-ekipl").chain(line.split_whitespace()))
+        try_parse(
+            std::iter::once("vision-ekipl")
+                .chain(line.split_whitespace())
+                .map(OsString::from),
+        )
     }
 
     fn train_flags(line: &str) -> Vec<(String, String)> {
@@ -360,6 +379,112 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(message.contains("--learning_rate"), "{message}");
+    }
+
+    #[test]
+    fn a_key_in_the_line_is_not_printed() {
+        let key = "sk-live-0123456789abcdef";
+        for line in [
+            format!("train run.yaml {key}"),
+            format!("train run.yaml --{key} 1 --betta 2"),
+            format!("train run.yaml --{key}"),
+            format!("doctor --device {key}"),
+            format!("generate --model m --prompt x --seed {key}"),
+            key.to_owned(),
+        ] {
+            let message = parse(&line).expect_err("refused").to_string();
+            assert!(!message.contains("0123456789"), "{message}");
+        }
+    }
+
+    #[test]
+    fn all_unknown_flags_are_named_in_one_message() {
+        let line = "train run.yaml --learning_rte 1e-5 --betta=1 --use_peft false --dry-run --data_setname x";
+        let message = parse(line).unwrap_err().to_string();
+        for part in [
+            "3 unknown flags: ",
+            "--betta (nearest: --beta)",
+            "--learning_rte (nearest: --learning_rate)",
+            "--data_setname (nearest: --dataset_name)",
+            "hint: ",
+        ] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        assert!(!message.contains("use_peft"), "{message}");
+    }
+
+    /// Every number flag of every command, with values that have brought programs down.
+    #[test]
+    fn extreme_numbers_are_refused_at_once_with_their_range() {
+        let lines = [
+            (
+                "generate --model m --prompt x",
+                "max-new-tokens temperature seed",
+            ),
+            ("score --model m --input i --output o", "temperature"),
+            (
+                "data counting --split train --contact-sheet s",
+                "count max-objects size expert-actions seed expert-accuracy naming reasoning explaining \
+                 expert-format-errors",
+            ),
+            (
+                "init --rows r --out d",
+                "vocabulary hidden layers vision-width vision-depth filter-waves seed",
+            ),
+            ("study a.yaml", "seeds first-seed jobs"),
+            ("demo", "seed seeds"),
+            ("harvest run.yaml", "max-cost"),
+            ("reward-check run.yaml --completions c", "limit"),
+        ];
+        for (line, flags) in lines {
+            for flag in flags.split_whitespace() {
+                for value in [
+                    "-1",
+                    "1e39",
+                    "1e-46x",
+                    "18446744073709551615",
+                    "340282366920938463463374607431768211456",
+                    "nan",
+                ] {
+                    let stated = format!("{line} --{flag}={value}");
+                    let message = parse(&stated).expect_err(&stated).to_string();
+                    assert!(message.contains(" from "), "{stated}: {message}");
+                    let message = parse(&format!("{line} --{flag} {value}"))
+                        .unwrap_err()
+                        .to_string();
+                    assert!(message.contains(" from "), "{stated}: {message}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn paths_expand_in_every_flag() {
+        let home = std::env::var("HOME").expect("tests have a home");
+        let Command::Generate(arguments) = parse("generate --model ~/m --input ~/i --output=~/o")
+            .unwrap()
+            .command
+        else {
+            panic!("expected generate");
+        };
+        assert_eq!(
+            arguments.model,
+            PathBuf::from(format!("{}/m", home.trim_end_matches('/')))
+        );
+        assert!(arguments.output.expect("given").ends_with("o"));
+        for line in [
+            "train $NO_SUCH_VARIABLE_HERE",
+            "generate --model $NO_SUCH_VARIABLE_HERE/m --prompt x",
+            "data counting --split train --count 1 --out ${NO_SUCH_VARIABLE_HERE}",
+            "init --rows $NO_SUCH_VARIABLE_HERE --out d",
+            "study $NO_SUCH_VARIABLE_HERE",
+            "eval run.yaml --model m --output ~nobody/x",
+            "demo --output $NO_SUCH_VARIABLE_HERE",
+            "reward-check run.yaml --completions $NO_SUCH_VARIABLE_HERE",
+        ] {
+            let message = parse(line).expect_err(line).to_string();
+            assert!(message.contains("hint: "), "{line}: {message}");
+        }
     }
 
     #[test]

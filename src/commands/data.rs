@@ -1,12 +1,15 @@
 //! `data`: draws data sets in Reason-RFT's format, or a sheet of examples to look at.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::cli::{CountingArguments, DataArguments, DataFamily};
 use crate::demo::run::render;
 use crate::synthetic::{
     Difficulty, Expert, Family, Lesson, Renderer, Split, SyntheticOptions, contact_sheet,
 };
+
+/// Answers of experts are held in memory until their files are written.
+const MOST_ANSWERS: u64 = 10_000_000;
 
 const KNOWN: &str = "the command line allows no other word";
 
@@ -18,6 +21,15 @@ pub(super) fn run(family: &DataFamily) -> Result<()> {
         DataFamily::Transformation(arguments) => (Family::Transformation, arguments),
     };
     let options = options(family, arguments)?;
+    let answers =
+        options.count as u64 * options.expert_actions as u64 * options.experts.len() as u64;
+    ensure!(
+        answers <= MOST_ANSWERS,
+        "`--count` {} x `--expert-actions` {} x {} experts are {answers} answers, at most {MOST_ANSWERS}\nhint: lower one of them",
+        options.count,
+        options.expert_actions,
+        options.experts.len()
+    );
     if let Some(path) = &arguments.contact_sheet {
         let sheet = contact_sheet(&options)?;
         std::fs::write(path, sheet).with_context(|| {

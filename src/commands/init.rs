@@ -1,19 +1,24 @@
 //! `init`: a small checkpoint with random weights, to be taught from nothing.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::cli::InitArguments;
+use crate::config;
 use crate::record::Task;
 use crate::start::{Sizes, Start};
 
 /// Numbers per query head; Qwen2-VL's rotary sections divide it.
 const HEAD: usize = 24;
 
+/// Weights are drawn in memory, 4 bytes each.
+const MOST_PARAMETERS: u64 = 1_000_000_000;
+
 /// `vision-ekipl init`.
 pub(super) fn run(arguments: &InitArguments) -> Result<()> {
     let heads = arguments.hidden / HEAD;
     let template = arguments.prompt_template.as_ref().map(|path| {
-        std::fs::read_to_string(path).with_context(|| {
+        let text = config::read_text(path);
+        text.map_err(|reason| anyhow!(reason)).with_context(|| {
             format!(
                 "{}: cannot be read\nhint: check --prompt_template",
                 path.display()
@@ -40,6 +45,12 @@ pub(super) fn run(arguments: &InitArguments) -> Result<()> {
         },
         seed: arguments.seed,
     };
+    let parameters = start.sizes.parameters(arguments.vocabulary);
+    ensure!(
+        parameters <= MOST_PARAMETERS,
+        "the model would have up to {parameters} parameters, at most {MOST_PARAMETERS} are made\nhint: lower --hidden, \
+         --layers, --vision-width, --vision-depth or --vocabulary; larger models are trained from published checkpoints"
+    );
     start.write(&arguments.out)?;
     println!("{}", arguments.out.display());
     Ok(())

@@ -1,60 +1,15 @@
 //! The range of a number. Both ends belong to it and every message names them.
 
-use super::value::Kind;
-
 /// Most optimizer steps of a run.
 pub(crate) const STEPS: u64 = 1_000_000_000;
-/// Most rows or completions of a batch.
-pub(crate) const ROWS: u64 = 1_000_000;
-/// Most actions of one prompt.
-pub(crate) const ACTIONS: u64 = 65_536;
-/// Most tokens of a prompt or a completion.
-pub(crate) const TOKENS: u64 = 1_048_576;
-/// Most pixels of a picture.
-pub(crate) const PIXELS: u64 = 100_000_000;
-/// The largest seed.
-pub(crate) const SEED: u64 = i64::MAX as u64;
-
-/// From 0 to 1.
-pub(crate) const SHARE: Kind = from_to(0.0, 1.0);
-/// A factor or a price.
-pub(crate) const AMOUNT: Kind = from_to(0.0, 1e6);
-/// A reward or its weight.
-pub(crate) const REWARD: Kind = from_to(-1e6, 1e6);
-/// Divides logits; smaller ones leave no number in an f32.
-pub(crate) const TEMPERATURE: Kind = from_to(1e-3, 1e3);
-/// Divides logits, or 0 for the most probable token each time.
-pub(crate) const TEMPERATURE_OR_GREEDY: Kind = zero_or(1e-3, 1e3);
-/// A share of probability.
-pub(crate) const NUCLEUS: Kind = from_to(1e-6, 1.0);
-/// Seconds to wait.
-pub(crate) const SECONDS: Kind = from_to(1e-3, 1e6);
 
 /// The range of a number, ends included.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    low: f64,
-    high: f64,
+    pub(super) low: f64,
+    pub(super) high: f64,
     /// Whether 0 is allowed beside the range: it switches something off.
-    or_zero: bool,
-}
-
-/// A number within a range.
-pub(crate) const fn from_to(low: f64, high: f64) -> Kind {
-    Kind::Number(Bounds {
-        low,
-        high,
-        or_zero: false,
-    })
-}
-
-/// 0, or a number within a range.
-pub(crate) const fn zero_or(low: f64, high: f64) -> Kind {
-    Kind::Number(Bounds {
-        low,
-        high,
-        or_zero: true,
-    })
+    pub(super) or_zero: bool,
 }
 
 impl Bounds {
@@ -79,47 +34,5 @@ fn plain(number: f64) -> String {
         format!("{number:e}")
     } else {
         number.to_string()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn both_ends_belong_and_are_named() {
-        for (kind, inside, outside, words) in [
-            (SHARE, [0.0, 1.0], [-0.1, 1.1], "a number from 0 to 1"),
-            (
-                NUCLEUS,
-                [1e-6, 1.0],
-                [1e-46, 1.1],
-                "a number from 1e-6 to 1",
-            ),
-            (
-                TEMPERATURE_OR_GREEDY,
-                [0.0, 1000.0],
-                [1e-46, 1e39],
-                "0 or a number from 0.001 to 1000",
-            ),
-            (
-                REWARD,
-                [-1e6, 1e6],
-                [-1e39, 1e39],
-                "a number from -1e6 to 1e6",
-            ),
-        ] {
-            assert_eq!(kind.description(), words);
-            assert!(
-                inside.iter().all(|x| kind.read(&json!(x)).is_ok()),
-                "{words}"
-            );
-            assert!(
-                outside.iter().all(|x| kind.read(&json!(x)).is_err()),
-                "{words}"
-            );
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::error::ConfigError;
 use super::external::{ExternalSource, Local};
-use super::file::RawConfig;
+use super::file::{RawConfig, wrong};
 use super::purpose::Purpose;
 use super::run::Run;
 use super::sizes;
@@ -41,16 +41,6 @@ pub(super) fn check(
         evaluation_batch(run, raw)?;
     }
     Ok(notes(run, purpose))
-}
-
-/// An error at a key, with where that key was written.
-pub(super) fn wrong(raw: &RawConfig, key: &str, problem: String, hint: String) -> ConfigError {
-    ConfigError::Value {
-        origin: raw.origin(key),
-        key: key.to_owned(),
-        problem,
-        hint,
-    }
 }
 
 /// The multiples of `step` next to `value`, as a message shows them.

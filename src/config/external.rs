@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::bounds::{
-    AMOUNT, NUCLEUS, SECONDS, SEED, STEPS, TEMPERATURE_OR_GREEDY, TOKENS, from_to,
-};
 use super::error::{Fault, shown};
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
+use super::ranges::{
+    AMOUNT, NUCLEUS, SECONDS, SEED, STEPS, TEMPERATURE_OR_GREEDY, TOKENS, from_to,
+};
 use super::value::Kind;
 use super::{path, secret};
 use crate::options::OnTeacherFailure;

@@ -4,9 +4,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::bounds::{SHARE, STEPS};
 use super::error::Fault;
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
+use super::ranges::{SHARE, STEPS};
 use super::value::Kind;
 use crate::options::ScheduleShape;
 

@@ -204,6 +204,16 @@ impl RawConfig {
     }
 }
 
+/// An error at a key, with where that key was written.
+pub(super) fn wrong(raw: &RawConfig, key: &str, problem: String, hint: String) -> ConfigError {
+    ConfigError::Value {
+        origin: raw.origin(key),
+        key: key.to_owned(),
+        problem,
+        hint,
+    }
+}
+
 fn note(reason: &str, names: &BTreeSet<String>) -> String {
     let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     let verb = if names.len() == 1 { "has" } else { "have" };

@@ -79,7 +79,7 @@ pub(super) const fn inner_key(
 }
 
 /// The candidate with the fewest edits; among equals the one that shares the longer beginning.
-pub(super) fn nearest_of<'a>(unknown: &str, candidates: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn nearest_of<'a>(unknown: &str, candidates: impl Iterator<Item = &'a str>) -> String {
     let likeness = |name: &str| {
         let edits = strsim::normalized_damerau_levenshtein(unknown, name);
         edits + 0.01 * strsim::jaro_winkler(unknown, name)

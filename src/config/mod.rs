@@ -18,6 +18,7 @@ mod key;
 mod path;
 mod presets;
 mod purpose;
+mod ranges;
 mod resolve;
 mod reward_entry;
 mod run;
@@ -39,6 +40,7 @@ pub use crate::options::{
 };
 pub use error::{ConfigError, Origin};
 pub use external::{Endpoint, External, ExternalSource, Local};
+pub(crate) use key::nearest_of;
 pub use path::expand as expand_path;
 pub use purpose::Purpose;
 pub use reward_entry::{RewardEntry, RewardProgram};

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::error::ConfigError;
-use super::file::RawConfig;
+use super::file::{RawConfig, wrong};
 use super::purpose::Purpose;
 use super::run::Run;
 use super::{checks, table};
@@ -85,7 +85,7 @@ fn complete(raw: &RawConfig, path: &Path) -> Result<Map<String, Value>, ConfigEr
 fn steps_per_generation(values: &Map<String, Value>, raw: &RawConfig) -> Result<u64, ConfigError> {
     let number = |name: &str| values[name].as_u64();
     let batch = number("per_device_train_batch_size").unwrap_or(1);
-    let wrong = |problem, hint| Err(checks::wrong(raw, "generation_batch_size", problem, hint));
+    let wrong = |problem, hint| Err(wrong(raw, "generation_batch_size", problem, hint));
     match (
         number("generation_batch_size"),
         number("steps_per_generation"),

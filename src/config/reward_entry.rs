@@ -5,10 +5,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::bounds::SECONDS;
 use super::error::Fault;
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
 use super::path;
+use super::ranges::SECONDS;
 use super::value::Kind;
 use crate::options::RewardFunction;
 

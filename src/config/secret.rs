@@ -85,7 +85,11 @@ pub fn scrubbed(text: &str) -> String {
             .map_or(rest.len(), |length| start + length);
         let word = &rest[start..end];
         clean.push_str(&rest[..start]);
-        clean.push_str(if is_key(word) { HIDDEN } else { word });
+        clean.push_str(if is_key(word.trim_start_matches('-')) {
+            HIDDEN
+        } else {
+            word
+        });
         rest = &rest[end..];
     }
     clean.push_str(rest);

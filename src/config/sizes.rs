@@ -3,9 +3,8 @@
 //!
 //! Judges a resolved [`Run`]; allocates nothing.
 
-use super::checks::wrong;
 use super::error::ConfigError;
-use super::file::RawConfig;
+use super::file::{RawConfig, wrong};
 use super::purpose::Purpose;
 use super::run::Run;
 

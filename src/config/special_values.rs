@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::bounds::{SHARE, STEPS};
 use super::error::Fault;
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
+use super::ranges::{SHARE, STEPS};
 use super::value::{Kind, boolean};
 use crate::options::{ExternalRatio, ScaleRewards};
 

@@ -266,7 +266,7 @@ fn choice(words: &[&'static str], value: &Value) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bounds::AMOUNT;
+    use super::super::ranges::AMOUNT;
     use super::*;
 
     fn read(kind: &Kind, value: Value) -> Option<Value> {

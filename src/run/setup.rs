@@ -111,7 +111,8 @@ pub fn data_file(name: &Path, split: &str) -> Result<PathBuf> {
 /// If the prompt template cannot be read.
 pub fn dataset_options(run: &Run, file: &Path) -> Result<DatasetOptions> {
     let template = run.data.prompt_template.as_ref().map(|path| {
-        std::fs::read_to_string(path).with_context(|| {
+        let text = config::read_text(path);
+        text.map_err(anyhow::Error::msg).with_context(|| {
             format!(
                 "{}: cannot be read\nhint: check `prompt_template`",
                 path.display()

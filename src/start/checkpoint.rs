@@ -36,6 +36,21 @@ pub struct Sizes {
     pub filter_waves: usize,
 }
 
+impl Sizes {
+    /// The weights of the matrices with this many ids; biases and norms are a thousandth of them. The command line keeps
+    /// every size far below what would overflow.
+    #[must_use]
+    pub const fn parameters(&self, vocabulary: usize) -> u64 {
+        let (width, vision) = (self.hidden as u64, self.vision_width as u64);
+        let keys = width / self.heads as u64 * self.key_value_heads as u64;
+        let layer = 2 * width * (width + keys) + 3 * width * self.intermediate as u64;
+        let block = 12 * vision * vision;
+        let merger = 4 * vision * (4 * vision + width);
+        let ids = vocabulary as u64 * width;
+        ids + self.layers as u64 * layer + self.vision_depth as u64 * block + merger
+    }
+}
+
 /// Writes `config.json` and `model.safetensors` beside the tokenizer's files.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::config;
 
-use crate::study::error::{StudyError, io_error};
+use crate::study::error::StudyError;
 use crate::study::results::result::{Domain, Family, Method, Role};
 
 /// A method of the study: what is done to the family's model, one stage after the other.
@@ -198,13 +198,15 @@ pub fn read_method(path: &Path) -> Result<MethodSettings, StudyError> {
 pub fn read_base(path: &Path) -> Result<Base, StudyError> {
     let mut base: Base = read(path)?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
-    base.sft = folder.join(&base.sft);
-    base.train = folder.join(&base.train);
-    base.path = path.to_path_buf();
     let fault = |message: String| StudyError::Settings {
         path: path.to_path_buf(),
         message,
     };
+    for file in [&mut base.sft, &mut base.train] {
+        let expanded = config::expand_path(&file.to_string_lossy()).map_err(fault)?;
+        *file = folder.join(expanded);
+    }
+    base.path = path.to_path_buf();
     if base.process_gib.is_nan() || base.process_gib <= 0.0 {
         return Err(fault(format!(
             "`process_gib`: expected more than 0, found {}",
@@ -239,11 +241,12 @@ pub fn read_base(path: &Path) -> Result<Base, StudyError> {
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, StudyError> {
-    let text = std::fs::read_to_string(path).map_err(io_error("read", path))?;
     let fault = |message: String| StudyError::Settings {
         path: path.to_path_buf(),
         message,
     };
+    let text =
+        config::read_text(path).map_err(|reason| fault(format!("cannot be read: {reason}")))?;
     let value = config::parse_yaml(&text).map_err(fault)?;
     serde_path_to_error::deserialize(value).map_err(|error| fault(error.to_string()))
 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::settings::{Base, FamilySettings, Stage, StageCommand};
 use crate::config;
-use crate::study::error::{StudyError, io_error};
+use crate::study::error::StudyError;
 use crate::study::results::result::Family;
 
 /// Where a study keeps its things, and what all commands share.
@@ -33,7 +33,11 @@ pub(super) struct ConfigFile {
 
 impl ConfigFile {
     fn open(path: &Path) -> Result<Self, StudyError> {
-        let mut text = std::fs::read_to_string(path).map_err(io_error("read", path))?;
+        let unreadable = |reason: String| StudyError::Settings {
+            path: path.to_path_buf(),
+            message: format!("cannot be read: {reason}"),
+        };
+        let mut text = config::read_text(path).map_err(unreadable)?;
         if path.extension().is_some_and(|ending| ending == "yaml") {
             let values = config::parse_yaml(&text).map_err(|message| StudyError::Settings {
                 path: path.to_path_buf(),

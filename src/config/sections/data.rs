@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::bounds::{PIXELS, REWARD, SHARE, TOKENS};
 use super::super::key::{Key, section};
+use super::super::ranges::{PIXELS, REWARD, SHARE, TOKENS};
 use super::super::reward_entry::{self, RewardEntry};
 use super::super::value::Kind;
 use crate::options::{Preset, ScoreCompat, SftTarget};

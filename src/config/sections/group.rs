@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::bounds::{ACTIONS, AMOUNT, REWARD, SHARE, from_to};
 use super::super::external::{self, External};
 use super::super::external_when;
 use super::super::key::{Key, section};
+use super::super::ranges::{ACTIONS, AMOUNT, REWARD, SHARE, from_to};
 use super::super::special_values;
 use super::super::value::Kind;
 use crate::options::{

@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::bounds::{NUCLEUS, ROWS, SHARE, STEPS, TEMPERATURE, TOKENS, from_to, zero_or};
 use super::super::key::{Key, section};
+use super::super::ranges::{NUCLEUS, ROWS, SHARE, STEPS, TEMPERATURE, TOKENS, from_to, zero_or};
 use super::super::value::Kind;
 use crate::options::{ImportanceSamplingLevel, LogprobTemperature, LossType, SchedulerType};
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::bounds::{ACTIONS, ROWS, SEED, TEMPERATURE_OR_GREEDY};
 use super::super::key::{Key, section};
+use super::super::ranges::{ACTIONS, ROWS, SEED, TEMPERATURE_OR_GREEDY};
 use super::super::special_values::{self, Interval, Resume};
 use super::super::value::Kind;
 use crate::options::{DeviceChoice, IntervalStrategy};

@@ -149,7 +149,8 @@ pub fn endpoint_teacher(
     max_cost: Option<f64>,
 ) -> Result<EndpointTeacher> {
     let template = endpoint.prompt_template.as_ref().map(|path| {
-        std::fs::read_to_string(path).with_context(|| {
+        let text = crate::config::read_text(path);
+        text.map_err(anyhow::Error::msg).with_context(|| {
             format!(
                 "{}: cannot be read\nhint: check `prompt_template` of `{}` in `external`",
                 path.display(),
