@@ -18,7 +18,7 @@
 //!
 //! # Invariants (`tests/tidy` enforces them)
 //! - Host stages (`data`, `actions` and `learner::batch`) never name `burn`, `cubecl` or `wgpu`, and never import one another: they share
-//!   [`record`] and [`json_lines`], and reach models through [`actions::generator::Generate`] only.
+//!   [`record`], [`json_lines`] and [`picture`], and reach models through [`actions::generator::Generate`] only.
 //! - Only `kernels` includes WGSL; every kernel has a CPU twin and appears in the parity tests.
 //! - Randomness enters as an explicit seed; no stage reads a clock.
 //! - Only `commands` and `run::metrics` print; everything else logs.
@@ -28,10 +28,11 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 
-// What can be chosen, what travels and the text files it travels in, how text of others is shown, what is drawn from, and
+// What can be chosen, what travels and the files it travels in, how text of others is shown, what is drawn from, and
 // the arithmetic that several stages share.
 pub mod json_lines;
 pub mod options;
+pub mod picture;
 pub mod printable;
 pub mod record;
 pub mod seed;

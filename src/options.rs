@@ -91,6 +91,22 @@ choices! {
         Reason = "reason",
     }
 
+    /// `verify_images`: how much of every picture is read before the first step.
+    VerifyImages {
+        /// Size and kind, and whether the file's end is there.
+        Header = "header",
+        /// All of it is decoded once.
+        Full = "full",
+    }
+
+    /// `external_image_paths`: which picture files that rows name are sent to a server.
+    ExternalImagePaths {
+        /// Those below `image_dir`, or below the data file's folder; links count as what they point to.
+        Inside = "inside",
+        /// Any file of the machine.
+        Any = "any",
+    }
+
     /// `score_compat`: whose reading of answers the evaluation follows (method: section 3.7).
     #[derive(Default)]
     ScoreCompat {

@@ -119,6 +119,8 @@ pub struct Example {
     pub solution: String,
     /// A ground-truth chain of thought, for supervised fine-tuning.
     pub cot: Option<String>,
+    /// The answer as the row itself writes it (a `completion`, or the model's own last turn), for supervised fine-tuning.
+    pub target: Option<String>,
     /// Every column of the row as it was read, for reward functions and logs.
     pub columns: serde_json::Map<String, serde_json::Value>,
     /// `file:row` (1-based) for messages.

@@ -127,9 +127,8 @@ impl Session {
     }
 
     fn complete_rows(&self, input: &Path, output: &Path) -> Result<()> {
-        let folder = input.parent().unwrap_or(Path::new("."));
         let rows = rows::read(input)?;
-        let prompt = |row: &Row| row.prompt(&self.encoder, folder);
+        let prompt = |row: &Row| row.prompt(&self.encoder);
         rows::check(&rows, &|row| prompt(row).map(|_| ()))?;
         let mut output = rows::create(output, input)?;
         let mut progress = Progress::start("generate", rows.len() as u64, 0);

@@ -1,54 +1,25 @@
-//! Rows of `generate` and `score`: `{"id", "messages", "images": [paths beside the file], "completion" | "completion_ids"}`.
+//! Rows of `generate` and `score`: conversations in every form that training reads, and the completion to score.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
+use crate::data::dataset::read_conversations;
 use crate::data::prompt::PromptEncoder;
-use crate::json_lines;
-use crate::record::{ContentPart, ImageSource, Message, Prompt};
+use crate::record::{Example, Prompt};
 use crate::run::metrics::JsonLines;
 
-/// A row as it is written.
-#[derive(Debug, Deserialize)]
+/// A row as it is used.
+#[derive(Debug)]
 pub(super) struct Row {
-    /// Its name in the result.
-    id: Value,
-    messages: Vec<RawMessage>,
-    #[serde(default)]
-    images: Vec<String>,
-    /// Text to score.
-    pub completion: Option<String>,
+    /// The conversation; [`Example::target`] is the text to score.
+    pub example: Example,
     /// Tokens to score.
     pub completion_ids: Option<Vec<u32>>,
-    /// `file:line`.
-    #[serde(skip)]
-    pub origin: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct RawMessage {
-    role: String,
-    content: RawContent,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum RawContent {
-    Text(String),
-    Parts(Vec<RawPart>),
-}
-
-/// A part may carry its own copy of the picture's name; the list of the row counts.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-enum RawPart {
-    Image {},
-    Text { text: String },
 }
 
 /// The result of one row.
@@ -73,57 +44,34 @@ pub(super) struct Outcome {
 }
 
 impl Row {
-    /// Its id as text.
-    pub fn id(&self) -> String {
-        self.id
-            .as_str()
-            .map_or_else(|| self.id.to_string(), str::to_owned)
-    }
-
-    /// Its prompt, with pictures beside `folder`.
-    pub fn prompt(&self, encoder: &PromptEncoder, folder: &Path) -> Result<Arc<Prompt>> {
-        let (messages, images) = self.conversation(folder);
-        let prompt = encoder.encode_conversation(&self.id(), &messages, &images);
-        prompt.map(Arc::new).with_context(|| self.origin.clone())
-    }
-
-    fn conversation(&self, folder: &Path) -> (Vec<Message>, Vec<ImageSource>) {
-        let part = |part: &RawPart| match part {
-            RawPart::Image {} => ContentPart::Image,
-            RawPart::Text { text } => ContentPart::Text { text: text.clone() },
-        };
-        let message = |message: &RawMessage| Message {
-            role: message.role.clone(),
-            content: match &message.content {
-                RawContent::Text(text) => vec![ContentPart::Text { text: text.clone() }],
-                RawContent::Parts(parts) => parts.iter().map(part).collect(),
-            },
-        };
-        let images = self
-            .images
-            .iter()
-            .map(|image| ImageSource::Path(folder.join(image)))
-            .collect();
-        (self.messages.iter().map(message).collect(), images)
+    /// Its prompt.
+    pub fn prompt(&self, encoder: &PromptEncoder) -> Result<Arc<Prompt>> {
+        let prompt = encoder.encode(&self.example);
+        prompt
+            .map(Arc::new)
+            .with_context(|| self.example.origin.clone())
     }
 }
 
-/// Reads all rows; a broken line is named.
+/// Reads all rows; those that cannot be used are named.
 pub(super) fn read(path: &Path) -> Result<Vec<Row>> {
-    let content = json_lines::read(path)
-        .with_context(|| format!("{}: cannot be read\nhint: check --input", path.display()))?;
-    let mut rows = Vec::new();
-    for line in json_lines::lines(&content) {
-        let origin = format!("{}:{}", path.display(), line.number);
-        let row: Row = json_lines::parse(line.text)
-            .map_err(|fault| anyhow!("{fault}"))
-            .with_context(|| {
-                format!(
-                    "{origin}: not a row\nhint: expected {{\"id\", \"messages\", \"images\", ...}}"
+    let row = |example: Example| {
+        let completion_ids = match example.columns.get("completion_ids") {
+            None | Some(Value::Null) => None,
+            Some(ids) => Some(serde_json::from_value(ids.clone()).map_err(|error| {
+                anyhow!(
+                    "{}: `completion_ids` must be a list of token ids: {error}\nhint: give whole numbers from 0",
+                    example.origin
                 )
-            })?;
-        rows.push(Row { origin, ..row });
-    }
+            })?),
+        };
+        Ok(Row {
+            example,
+            completion_ids,
+        })
+    };
+    let examples = read_conversations(path).context("--input cannot be used")?;
+    let rows: Vec<Row> = examples.into_iter().map(row).collect::<Result<_>>()?;
     if rows.is_empty() {
         bail!("{}: no rows\nhint: check --input", path.display());
     }

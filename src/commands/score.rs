@@ -1,6 +1,5 @@
 //! `score`: log-probability and entropy of each token of given completions.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -32,10 +31,9 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
     let suppressed = arguments
         .suppress_vision_tokens
         .then(|| encoder.suppressed_tokens(config.text.vocab_size));
-    let base = arguments.input.parent().unwrap_or(Path::new("."));
     let rows = rows::read(&arguments.input)?;
     let read = |row: &Row| -> Result<(Arc<Prompt>, Vec<u32>)> {
-        let prompt = row.prompt(&encoder, base)?;
+        let prompt = row.prompt(&encoder)?;
         let completion = completion(row, &encoder, &prompt, &config.text)?;
         Ok((prompt, completion))
     };
@@ -51,7 +49,7 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
         };
         let (mut logprobs, mut entropies) = learner.logprobs_and_entropies(&batch)?;
         output.append(&Outcome {
-            id: row.id(),
+            id: row.example.id.clone(),
             prompt_ids: prompt.input_ids.clone(),
             text: encoder.decode(&completion_ids, true),
             completion_ids,
@@ -72,8 +70,8 @@ fn completion(
     prompt: &Prompt,
     config: &TextConfig,
 ) -> Result<Vec<u32>> {
-    let place = format!("{}: row `{}`", row.origin, row.id());
-    let ids = match (&row.completion_ids, &row.completion) {
+    let place = format!("{}: row `{}`", row.example.origin, row.example.id);
+    let ids = match (&row.completion_ids, &row.example.target) {
         (Some(ids), _) => ids.clone(),
         (None, Some(text)) => {
             let mut ids = encoder.encode_completion(text);

@@ -33,10 +33,11 @@ mod yaml;
 use std::path::Path;
 
 pub use crate::options::{
-    AdvantageBaseline, DeviceChoice, ExternalRatio, ExternalSchedule, ExternalWhen,
-    ImportanceSamplingLevel, IntervalStrategy, LogprobTemperature, LossType, OnTeacherFailure,
-    Preset, RecordMode, RewardFunction, ScaleRewards, ScheduleShape, SchedulerType, ScoreCompat,
-    Selection, SelectionTies, SftTarget, SupervisedShare, WeightLevel,
+    AdvantageBaseline, DeviceChoice, ExternalImagePaths, ExternalRatio, ExternalSchedule,
+    ExternalWhen, ImportanceSamplingLevel, IntervalStrategy, LogprobTemperature, LossType,
+    OnTeacherFailure, Preset, RecordMode, RewardFunction, ScaleRewards, ScheduleShape,
+    SchedulerType, ScoreCompat, Selection, SelectionTies, SftTarget, SupervisedShare, VerifyImages,
+    WeightLevel,
 };
 pub use error::{ConfigError, Origin};
 pub use external::{Endpoint, External, ExternalSource, Local};

@@ -359,6 +359,7 @@ mod tests {
             images: Vec::new(),
             solution: String::new(),
             cot: None,
+            target: None,
             columns: serde_json::Map::new(),
             origin: "rows.jsonl:1".to_owned(),
         };

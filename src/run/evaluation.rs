@@ -98,14 +98,14 @@ pub fn open_sets(run: &Run, encoder: &PromptEncoder) -> Result<Vec<EvaluationSet
 /// If a file is absent or its rows are unusable.
 pub fn all_sets(run: &Run, encoder: &PromptEncoder) -> Result<Vec<EvaluationSet>> {
     let names = &run.evaluation.eval_dataset_name;
-    let files = if names.is_empty() {
-        vec![setup::data_file(
-            &run.data.dataset_name,
-            &run.data.dataset_test_split,
-        )?]
+    let split = &run.data.dataset_test_split;
+    let names = if names.is_empty() {
+        std::slice::from_ref(&run.data.dataset_name)
     } else {
-        names.clone()
+        names.as_slice()
     };
+    let files = names.iter().map(|name| setup::data_file(name, split));
+    let files: Vec<_> = files.collect::<Result<_>>()?;
     let mut sets = Vec::new();
     for file in &files {
         sets.extend(open_file(run, encoder, file)?);

@@ -3,13 +3,14 @@
 //!
 //! Knows how stages are built, and nothing of the order in which they act.
 
+mod data;
 mod rewards;
 mod teachers;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
 use crate::actions::advantage::AdvantageOptions;
 use crate::actions::external_ratio::ExternalRatioOptions;
@@ -17,7 +18,6 @@ use crate::actions::generator::SamplingParameters;
 use crate::actions::selection::SelectionOptions;
 use crate::actions::teacher::TextCodec;
 use crate::config::{self, Run};
-use crate::data::dataset::{Dataset, DatasetOptions, PromptStyle};
 use crate::data::prompt::{PromptEncoder, PromptOptions};
 use crate::device::OpenDevice;
 use crate::kernels::PolicyLossOptions;
@@ -29,6 +29,7 @@ use crate::model::weights::Weights;
 use crate::options::DeviceChoice;
 use crate::record::{Example, FinishReason, Prompt};
 
+pub use data::{data_file, dataset_options, load_dataset, picture_folder};
 pub use rewards::rewards;
 pub use teachers::{endpoint_teacher, record_file, roster, teacher_of};
 
@@ -58,119 +59,6 @@ pub fn open_encoder(run: &Run, model_dir: &Path, context: usize) -> Result<Promp
         max_completion_length: run.sampling.max_completion_length,
     };
     Ok(PromptEncoder::open(model_dir, &options)?)
-}
-
-/// The data files of `dataset_name`: itself, or the file of a split in a folder (`<anything><split>.json[l]`).
-///
-/// # Errors
-/// If there is no such file.
-pub fn data_file(name: &Path, split: &str) -> Result<PathBuf> {
-    if name.is_file() {
-        return Ok(name.to_owned());
-    }
-    let entries = std::fs::read_dir(name).with_context(|| {
-        format!(
-            "{}: no such data file or folder\nhint: check `dataset_name`",
-            name.display()
-        )
-    })?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
-    files.retain(|path| {
-        let is_rows = path
-            .extension()
-            .is_some_and(|extension| extension == "json" || extension == "jsonl");
-        let stem = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .unwrap_or_default();
-        is_rows
-            && (stem == split
-                || stem.ends_with(&format!("-{split}"))
-                || stem.ends_with(&format!("_{split}")))
-    });
-    files.sort();
-    match files.as_slice() {
-        [file] => Ok(file.clone()),
-        [] => bail!(
-            "{}: no file of the split `{split}` (`{split}.json` or `*-{split}.json[l]`)\nhint: name the file itself in `dataset_name`",
-            name.display()
-        ),
-        several => bail!(
-            "{}: {} files could be the split `{split}`\nhint: name the file itself in `dataset_name`",
-            name.display(),
-            several.len()
-        ),
-    }
-}
-
-/// How the rows of a data file are read.
-///
-/// # Errors
-/// If the prompt template cannot be read.
-pub fn dataset_options(run: &Run, file: &Path) -> Result<DatasetOptions> {
-    let template = run.data.prompt_template.as_ref().map(|path| {
-        let text = config::read_text(path);
-        text.map_err(anyhow::Error::msg).with_context(|| {
-            format!(
-                "{}: cannot be read\nhint: check `prompt_template`",
-                path.display()
-            )
-        })
-    });
-    Ok(DatasetOptions {
-        files: vec![file.to_owned()],
-        image_dir: run.data.image_dir.clone(),
-        task: run.data.task_name,
-        prompt_template: template.transpose()?,
-        prompt_style: PromptStyle::Reasoning,
-        max_rejected_fraction: run.data.max_rejected_fraction,
-    })
-}
-
-/// Reads rows and makes sure that each can be encoded; rejected rows are written into `rejected_into`.
-///
-/// # Errors
-/// If too many rows are unusable, or none is left.
-pub fn load_dataset(
-    run: &Run,
-    file: &Path,
-    encoder: &PromptEncoder,
-    rejected_into: Option<&Path>,
-) -> Result<Dataset> {
-    let options = dataset_options(run, file)?;
-    // The row is named beside the reason already, and lists of rows hold a line for each.
-    let usable = |example: &Example| {
-        let one_line = |error: crate::data::prompt::PromptError| {
-            let text = error.to_string().replace("\nhint: ", "; ");
-            let named = format!("example `{}`: ", example.id);
-            text.strip_prefix(&named).unwrap_or(&text).to_owned()
-        };
-        encoder.encode(example).map(|_| ()).map_err(one_line)
-    };
-    let loaded = Dataset::load(&options, &usable);
-    if let Some(folder) = rejected_into {
-        let rejected = match &loaded {
-            Ok(dataset) => dataset.rejected.as_slice(),
-            Err(crate::data::dataset::DatasetError::TooManyRejected { rejected, .. }) => {
-                rejected.as_slice()
-            }
-            Err(_) => &[],
-        };
-        crate::data::dataset::write_rejected(
-            rejected,
-            &folder.join(crate::run::folder::REJECTED_FILE),
-        )?;
-    }
-    let dataset = loaded?;
-    log::info!(
-        "{}: {} rows, {} rejected",
-        file.display(),
-        dataset.examples.len(),
-        dataset.rejected.len()
-    );
-    Ok(dataset)
 }
 
 /// Encodes examples in parallel, in order.

@@ -230,7 +230,7 @@ fn targets(run: &Run, encoder: &PromptEncoder, examples: &[Arc<Example>]) -> Res
     let answer_only = |example: &Example| match run.data.sft_target {
         SftTarget::Cot => false,
         SftTarget::Answer => true,
-        SftTarget::CotOrAnswer => example.cot.is_none(),
+        SftTarget::CotOrAnswer => example.cot.is_none() && example.target.is_none(),
     };
     let mut targets = Vec::with_capacity(examples.len());
     for example in examples {

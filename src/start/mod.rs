@@ -62,7 +62,7 @@ impl Start {
                 ContentPart::Text { text } => Some(text.clone()),
                 ContentPart::Image => None,
             }));
-            let answer_only = example.cot.is_none();
+            let answer_only = example.cot.is_none() && example.target.is_none();
             texts.push(supervised_target(example, answer_only).map_err(anyhow::Error::msg)?);
         }
         Ok(texts)

@@ -68,6 +68,7 @@ fn example(prompt: &Value) -> Example {
         images: files.map(|file| ImageSource::Path(image(file))).collect(),
         solution: String::new(),
         cot: None,
+        target: None,
         columns: serde_json::Map::new(),
         origin: "recording:1".to_owned(),
     }

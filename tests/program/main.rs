@@ -5,6 +5,7 @@ mod support;
 
 mod commands;
 mod external_runs;
+mod files_of_others;
 mod messages;
 mod real_servers;
 mod replayed_rollouts;

@@ -8,7 +8,7 @@ use super::source::{SourceFile, files};
 use super::{code_matches, matches, module, modules, report};
 
 /// Plain Rust on host data.
-const HOST: [&str; 21] = [
+const HOST: [&str; 22] = [
     "advantage",
     "batch",
     "cli",
@@ -19,6 +19,7 @@ const HOST: [&str; 21] = [
     "likelihood",
     "metrics",
     "options",
+    "picture",
     "prompt",
     "record",
     "reward",
@@ -32,11 +33,12 @@ const HOST: [&str; 21] = [
     "teacher",
 ];
 /// What any host module may use besides itself.
-const SHARED: [&str; 7] = [
+const SHARED: [&str; 8] = [
     "record",
     "generator",
     "json_lines",
     "options",
+    "picture",
     "printable",
     "seed",
     "statistics",

@@ -117,11 +117,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ),
     (
         BARE,
-        "src/data/prompt/image_decode.rs",
-        "`full` decodes the picture instead of its header; goes with a second function",
-    ),
-    (
-        BARE,
         "src/data/prompt/mod.rs",
         "`skip_special_tokens`, the name and place of Hugging Face's tokenizers",
     ),

@@ -264,6 +264,7 @@ fn group(passing: &[bool], external_passes: &[bool]) -> Group {
             images: Vec::new(),
             solution: String::new(),
             cot: None,
+            target: None,
             columns: serde_json::Map::new(),
             origin: "rows.jsonl:1".to_owned(),
         }),

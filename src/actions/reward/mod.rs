@@ -219,6 +219,7 @@ mod tests {
             images: Vec::new(),
             solution: solution.to_owned(),
             cot: None,
+            target: None,
             columns: serde_json::Map::new(),
             origin: "rows.jsonl:1".to_owned(),
         }

@@ -10,7 +10,7 @@ use super::super::key::{Key, section};
 use super::super::ranges::{PIXELS, REWARD, SHARE, TOKENS};
 use super::super::reward_entry::{self, RewardEntry};
 use super::super::value::Kind;
-use crate::options::{Preset, ScoreCompat, SftTarget};
+use crate::options::{Preset, ScoreCompat, SftTarget, VerifyImages};
 use crate::record::Task;
 
 /// Reason-RFT's task names.
@@ -48,6 +48,8 @@ section! {
         dataset_test_split: String = Kind::Text, "test";
         /// Folder that relative picture paths start from; null = the folder of the data file.
         image_dir: Option<PathBuf> = Kind::Optional(&Kind::Path), "null";
+        /// How much of every picture is read before the first step: its header and its end, or all of it, decoded.
+        verify_images: VerifyImages = Kind::Choice(VerifyImages::NAMES), "header";
         /// Reason-RFT's task of every row: prompt template and accuracy reward; null = the rows say it.
         task_name: Option<Task> = Kind::Optional(&Kind::Choice(TASKS)), "null";
         /// File with a prompt template, `{Question}` in the problem's place; null = the task's own.

@@ -13,8 +13,8 @@ use super::super::ranges::{ACTIONS, AMOUNT, REWARD, SHARE, from_to};
 use super::super::special_values;
 use super::super::value::Kind;
 use crate::options::{
-    AdvantageBaseline, ExternalRatio, ExternalWhen, RecordMode, ScaleRewards, Selection,
-    SelectionTies, SupervisedShare, WeightLevel,
+    AdvantageBaseline, ExternalImagePaths, ExternalRatio, ExternalWhen, RecordMode, ScaleRewards,
+    Selection, SelectionTies, SupervisedShare, WeightLevel,
 };
 
 section! {
@@ -28,6 +28,8 @@ section! {
         external_cache: Option<PathBuf> = Kind::Optional(&Kind::Path), "null";
         /// Whether answers come from the file, from the endpoint, or from the file where it has them.
         external_cache_mode: RecordMode = Kind::Choice(RecordMode::NAMES), "auto";
+        /// Picture files of rows that an endpoint may be sent: those below `image_dir` (null = the data file's folder), or any.
+        external_image_paths: ExternalImagePaths = Kind::Choice(ExternalImagePaths::NAMES), "inside";
         /// Drop the weights of local external models while the policy is updated.
         unload_between_phases: bool = Kind::Bool, "false";
         /// When a prompt asks for external actions.

@@ -98,6 +98,14 @@ pub enum DatasetError {
         /// The data files.
         files: String,
     },
+    /// Rows that are all needed, and some cannot be used.
+    #[error("{} of {total} rows cannot be used:{}\nhint: mend the rows or remove them", rejected.len(), excerpt(rejected))]
+    Unusable {
+        /// The rows, with reasons.
+        rejected: Vec<RejectedRow>,
+        /// Rows in all.
+        total: usize,
+    },
     /// More rows than allowed cannot be used.
     #[error(
         "{} of {total} rows cannot be used, `max_rejected_fraction` is {allowed}:{}\n\

@@ -1,12 +1,13 @@
 //! A picture column's value, path or encoded bytes -> [`ImageSource`]. It decodes no picture and opens no file.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::container::kind;
 use crate::record::ImageSource;
@@ -28,6 +29,9 @@ const SIGNATURES: [&[u8]; 7] = [
     b"MM\0*",
 ];
 
+/// Where an object has its path: `datasets`, chat messages, verl and `qwen_vl_utils`.
+const PATH_KEYS: [&str; 5] = ["path", "url", "image", "image_url", "base64"];
+
 /// The cells of an `image` or `images` column: a list has one each, null has none.
 pub(super) fn cells(column: Option<&Value>) -> Vec<&Value> {
     match column {
@@ -38,7 +42,7 @@ pub(super) fn cells(column: Option<&Value>) -> Vec<&Value> {
 }
 
 /// Reads one cell: a path (relative ones are joined to `folder`), base64, a data URI, or `{"bytes", "path"}`
-/// (the bytes win); also `{"url"}`, as chat messages have it.
+/// (the bytes win); also `{"url"}` and `{"image"}`, as chat messages and verl have it.
 ///
 /// # Errors
 /// What was expected and what was found.
@@ -47,18 +51,27 @@ pub(super) fn read_cell(cell: &Value, folder: &Path) -> Result<ImageSource, Stri
         Value::String(text) => read_text(text, folder),
         Value::Object(fields) => {
             let present = |key: &str| fields.get(key).filter(|value| !value.is_null());
-            match (present("bytes"), present("path").or_else(|| present("url"))) {
+            match (present("bytes"), PATH_KEYS.into_iter().find_map(present)) {
                 (Some(Value::String(text)), _) => Ok(ImageSource::Bytes(decode(text)?)),
                 (Some(other), _) => Err(format!(
                     "`bytes` of a picture must be base64 text, found {}",
                     kind(other)
                 )),
                 (None, Some(Value::String(text))) => read_text(text, folder),
+                // verl's {"image": {"bytes": ...}}.
+                (None, Some(inner @ Value::Object(fields)))
+                    if !fields.values().any(Value::is_object) =>
+                {
+                    read_cell(inner, folder)
+                }
                 (None, Some(other)) => Err(format!(
                     "the path of a picture must be text, found {}",
                     kind(other)
                 )),
-                (None, None) => Err("a picture object must have `bytes` or `path`".into()),
+                (None, None) => Err(format!(
+                    "a picture object must have `bytes` or `path` (or `image`, `url`), found {}",
+                    names(fields)
+                )),
             }
         }
         other => Err(format!(
@@ -90,9 +103,47 @@ fn read_text(text: &str, folder: &Path) -> Result<ImageSource, String> {
     if let Some(bytes) = bare_base64(text) {
         return Ok(ImageSource::Bytes(bytes));
     }
-    Ok(ImageSource::Path(
-        folder.join(text.strip_prefix("file://").unwrap_or(text)),
-    ))
+    Ok(ImageSource::Path(folder.join(path_of(text).as_ref())))
+}
+
+/// The path of a text, or of a file URI, in which spaces and letters beyond ASCII are written as `%20`.
+fn path_of(text: &str) -> Cow<'_, str> {
+    let Some(path) = text.strip_prefix("file://") else {
+        return Cow::Borrowed(text);
+    };
+    let path = path.strip_prefix("localhost").unwrap_or(path);
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, more @ ..] = rest {
+        let digits = more
+            .get(..2)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match escaped.filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &more[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = more;
+            }
+        }
+    }
+    String::from_utf8(bytes).map_or(Cow::Borrowed(path), Cow::Owned)
+}
+
+fn names(fields: &Map<String, Value>) -> String {
+    let names: Vec<String> = fields
+        .keys()
+        .take(5)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    if names.is_empty() {
+        "nothing".into()
+    } else {
+        names.join(", ")
+    }
 }
 
 fn decode(text: &str) -> Result<Arc<[u8]>, String> {
@@ -169,11 +220,34 @@ mod tests {
             Ok(ImageSource::Path("pictures/b.png".into()))
         );
         for cell in [
+            json!({"image": "b.png"}),
+            json!({"image": {"path": "b.png"}}),
+            json!({"image_url": {"url": "b.png"}}),
+        ] {
+            assert_eq!(read(cell), Ok(ImageSource::Path("pictures/b.png".into())));
+        }
+        for (text, path) in [
+            (
+                "file:///data/my%20picture%20%C3%A4.png",
+                "/data/my picture ä.png",
+            ),
+            ("file://localhost/data/b.png", "/data/b.png"),
+            ("file:///data/100%.png", "/data/100%.png"),
+            (
+                "my picture 100%20 ä 図.png",
+                "pictures/my picture 100%20 ä 図.png",
+            ),
+        ] {
+            assert_eq!(read(json!(text)), Ok(ImageSource::Path(path.into())));
+        }
+        for cell in [
             json!(encoded),
             json!(encoded.trim_end_matches('=')),
             json!(format!("data:image/jpeg;base64,{encoded}")),
             json!({"bytes": encoded, "path": "b.jpg"}),
             json!({"url": format!("data:image/jpeg;base64,{encoded}")}),
+            json!({"image": format!("data:image/jpeg;base64,{encoded}")}),
+            json!({"image": {"bytes": encoded, "path": null}}),
         ] {
             assert_eq!(read(cell.clone()), Ok(bytes(&JPEG_BYTES)), "{cell}");
         }

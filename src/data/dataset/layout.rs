@@ -58,13 +58,18 @@ impl Layout {
     }
 
     /// The column that holds the question.
-    const fn column(self) -> &'static str {
+    pub(super) const fn column(self) -> &'static str {
         match self {
             Self::Problem | Self::ProblemWithTags => "problem",
             Self::Prompt | Self::Verl => "prompt",
             Self::Messages => "messages",
             Self::Conversations => "conversations",
         }
+    }
+
+    /// Whether the conversation is the prompt alone, which the model does not end.
+    pub(super) const fn is_prompt(self) -> bool {
+        matches!(self, Self::Prompt | Self::Verl)
     }
 
     /// Name for the log.
@@ -89,14 +94,10 @@ impl Layout {
             (None | Some(Value::Null), _) => Err(format!(
                 "no `{column}`, which the other rows of the file have"
             )),
-            (Some(Value::String(text)), Self::Problem) => {
-                let parts = vec![Part::Text(text.clone())];
-                Ok(vec![Turn {
-                    role: "user",
-                    parts,
-                    plain: true,
-                }])
-            }
+            (Some(Value::String(text)), Self::Problem) => Ok(vec![Turn {
+                parts: vec![Part::Text(text.clone())],
+                ..Turn::plain("user", "")
+            }]),
             (Some(other), Self::Problem | Self::ProblemWithTags) if !other.is_string() => {
                 Err(format!("`problem` must be text, found {}", kind(other)))
             }

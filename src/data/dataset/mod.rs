@@ -1,6 +1,7 @@
 //! Files of rows -> [`Example`]s, with every unusable row named. It knows nothing of tokens, pixels or devices:
 //! whether a picture can be used is asked of the caller.
 
+mod columns;
 mod container;
 mod cursor;
 mod error;
@@ -40,8 +41,20 @@ pub struct DatasetOptions {
     pub prompt_template: Option<String>,
     /// Which of the task's templates.
     pub prompt_style: PromptStyle,
+    /// What the rows are read for.
+    pub purpose: Purpose,
     /// Largest accepted share of rejected rows, 0 to 1.
     pub max_rejected_fraction: f64,
+}
+
+/// What rows are read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purpose {
+    /// To be answered and judged: each needs a gold answer, and its question stands in the task's template.
+    #[default]
+    Answered,
+    /// To be continued or scored as they are: no gold answer, no template.
+    Conversation,
 }
 
 /// Whether an example can be used (its pictures open, its prompt is short enough), or the reason why not.
@@ -74,7 +87,9 @@ impl Dataset {
         };
         let mut origins = HashMap::new();
         for file in &options.files {
-            for outcome in read_file(file, options, verify)? {
+            let outcomes = read_file(file, options, verify)?;
+            note_outside(file, options, &outcomes);
+            for outcome in outcomes {
                 dataset.add(outcome, file, &mut origins);
             }
         }
@@ -146,6 +161,50 @@ impl Dataset {
     }
 }
 
+/// Every row of a file as a conversation without template ([`Purpose::Conversation`]), in the forms that training reads;
+/// several rows may have one id.
+///
+/// # Errors
+/// The file is no row file, or a row cannot be used.
+pub fn read_conversations(file: &Path) -> Result<Vec<Example>, DatasetError> {
+    let options = DatasetOptions {
+        purpose: Purpose::Conversation,
+        ..DatasetOptions::default()
+    };
+    let outcomes = read_file(file, &options, &|_| Ok(()))?;
+    note_outside(file, &options, &outcomes);
+    let total = outcomes.len();
+    let (mut examples, mut rejected) = (Vec::new(), Vec::new());
+    for outcome in outcomes {
+        match outcome.result {
+            Ok(example) => examples.push(example),
+            Err(row) => rejected.push(row),
+        }
+    }
+    if rejected.is_empty() {
+        Ok(examples)
+    } else {
+        Err(DatasetError::Unusable { rejected, total })
+    }
+}
+
+/// Says how many pictures of the rows lie elsewhere than the data set's: rows may name any file of the machine.
+fn note_outside(file: &Path, options: &DatasetOptions, outcomes: &[RowOutcome]) {
+    let outside: usize = outcomes.iter().map(|outcome| outcome.outside).sum();
+    if outside > 0 {
+        log::info!(
+            "{}: {outside} pictures lie outside {}",
+            file.display(),
+            image_folder(file, options).display()
+        );
+    }
+}
+
+fn image_folder<'a>(file: &'a Path, options: &'a DatasetOptions) -> &'a Path {
+    let beside = file.parent().unwrap_or(Path::new(""));
+    options.image_dir.as_deref().unwrap_or(beside)
+}
+
 /// Writes rejected rows as JSON lines `{"file", "row", "id", "reason"}`; those of an error too. Where there are none, an
 /// earlier list is removed.
 ///
@@ -175,6 +234,8 @@ pub fn write_rejected(rejected: &[RejectedRow], path: &Path) -> Result<(), Datas
 struct RowOutcome {
     row: usize,
     result: Result<Example, RejectedRow>,
+    /// Picture files that do not lie below the image folder.
+    outside: usize,
 }
 
 /// All rows of one file, read and verified in parallel, in file order.
@@ -187,8 +248,8 @@ fn read_file(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let beside = file.parent().unwrap_or(Path::new(""));
-    let image_folder = options.image_dir.as_deref().unwrap_or(beside);
+    let image_folder = image_folder(file, options);
+    let home = real_path(image_folder);
     let layout = Layout::detect(&rows).ok_or_else(|| DatasetError::UnknownLayout {
         path: file.into(),
         columns: first_columns(&rows),
@@ -216,12 +277,38 @@ fn read_file(
                     .map_err(|reason| reader.reject(raw.row, Some(example.id.clone()), reason))?;
                 Ok(example)
             });
+        let images = result
+            .as_ref()
+            .map_or(&[][..], |example: &Example| example.images.as_slice());
         RowOutcome {
             row: raw.row,
+            outside: images
+                .iter()
+                .filter(|image| is_outside(image, home.as_deref()))
+                .count(),
             result,
         }
     };
     Ok(rows.into_par_iter().map(read).collect())
+}
+
+/// The path without links and `..`.
+fn real_path(path: &Path) -> Option<PathBuf> {
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    path.canonicalize().ok()
+}
+
+fn is_outside(image: &ImageSource, home: Option<&Path>) -> bool {
+    match (image, home) {
+        (ImageSource::Path(path), Some(home)) => {
+            real_path(path).is_some_and(|path| !path.starts_with(home))
+        }
+        _ => false,
+    }
 }
 
 /// Why a picture file cannot be there, if one is missing.

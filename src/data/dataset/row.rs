@@ -4,20 +4,14 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::DatasetOptions;
-use super::container::kind;
+use super::columns::{self, text_column};
 use super::error::RejectedRow;
-use super::image_cell::{cells, read_cell};
+use super::image_cell::read_cell;
 use super::layout::Layout;
 use super::template::{split_template, task_template};
 use super::turns::{Part, Turn};
+use super::{DatasetOptions, Purpose};
 use crate::record::{ContentPart, Example, ImageSource, Message, Task};
-
-/// Where a gold answer may stand, first found first taken; then `reward_model.ground_truth`, then the model's turn.
-const SOLUTION_COLUMNS: [&str; 3] = ["solution", "answer", "ground_truth"];
-
-/// Where pictures may stand, first found first taken.
-const IMAGE_COLUMNS: [&str; 2] = ["images", "image"];
 
 /// A picture column's text longer than this is picture data, not a path, and is not kept twice in memory.
 const LONGEST_PATH: usize = 4096;
@@ -70,42 +64,81 @@ impl RowReader<'_> {
         id: String,
         mut columns: Map<String, Value>,
     ) -> Result<Example, String> {
-        let task = self.task(&columns)?;
+        columns::refuse_unread(&columns)?;
         let mut turns = self.layout.turns(&columns)?;
-        let written = take_model_turn(&mut turns);
-        let solution = solution(&columns, written.as_deref())?;
-        let cot = cot(&columns, written.as_deref())?;
-        let image_cells = cells(
-            IMAGE_COLUMNS
-                .iter()
-                .find_map(|name| columns.get(*name).filter(|cell| !cell.is_null())),
-        );
-        place_pictures(&mut turns, image_cells.len())?;
-        let images = self.pictures(&turns, &image_cells)?;
-        if let Some(task) = task.filter(|_| images.is_empty()) {
-            return Err(format!(
-                "task `{}` needs a picture, the row has none",
-                task.name()
-            ));
+        columns::add_system(&columns, &mut turns)?;
+        let written = self.written(&columns, &mut turns)?;
+        let images = self.place_pictures(&columns, &mut turns)?;
+        let task = self.task(&columns)?;
+        let solution = match columns::solution(&columns, written.as_deref()) {
+            Err(_) if self.options.purpose == Purpose::Conversation => String::new(),
+            solution => solution?,
+        };
+        let cot = columns::cot(&columns, written.as_deref())?;
+        if self.options.purpose == Purpose::Answered {
+            if let Some(task) = task.filter(|_| images.is_empty()) {
+                return Err(format!(
+                    "task `{}` needs a picture, the row has none",
+                    task.name()
+                ));
+            }
+            self.apply_template(&mut turns, task, &solution)?;
+        } else if turns.last().is_none_or(|turn| turn.role != "user") {
+            return Err("the conversation has no user turn".into());
         }
-        self.apply_template(&mut turns, task, &solution)?;
-        for name in IMAGE_COLUMNS {
+        for name in columns::IMAGE_COLUMNS {
             if let Some(column) = columns.get_mut(name) {
                 shorten(column);
             }
         }
-        let messages = turns.into_iter().map(message).collect();
-        let origin = format!("{}:{row}", self.file.display());
         Ok(Example {
             id,
             task,
-            messages,
+            messages: turns.into_iter().map(message).collect(),
             images,
             solution,
             cot,
+            // A column of reasoning stands above what a turn says.
+            target: written.filter(|_| columns.get("cot").is_none_or(Value::is_null)),
             columns,
-            origin,
+            origin: format!("{}:{row}", self.file.display()),
         })
+    }
+
+    /// The answer as the row writes it, a completion or the model's own last turn, which leaves the conversation.
+    fn written(
+        &self,
+        columns: &Map<String, Value>,
+        turns: &mut Vec<Turn>,
+    ) -> Result<Option<String>, String> {
+        let completion = columns::completion(columns)?;
+        let last = turns.pop_if(|turn| turn.role == "assistant");
+        for turn in turns.iter() {
+            turn.refuse_marks()?;
+            if turn.reasoning.is_some() {
+                return Err(
+                    "a turn before the last has reasoning beside its content, which is not read"
+                        .into(),
+                );
+            }
+        }
+        match (completion, last) {
+            (completion, None) => Ok(completion),
+            (None, Some(turn)) if !self.layout.is_prompt() => turn.written().map(Some),
+            (None, Some(_)) => Err("the `prompt` ends with a turn of the assistant; continuing one is not supported".into()),
+            (Some(_), Some(_)) => Err("the row has a `completion`, and its conversation ends with a turn of the assistant".into()),
+        }
+    }
+
+    /// Pairs places and pictures and reads the cells, in the order of their places.
+    fn place_pictures(
+        &self,
+        columns: &Map<String, Value>,
+        turns: &mut [Turn],
+    ) -> Result<Vec<ImageSource>, String> {
+        let image_cells = columns::picture_cells(columns)?;
+        columns::place_pictures(turns, image_cells.len())?;
+        self.pictures(turns, &image_cells)
     }
 
     /// The row's own `task_name`, else the configured one.
@@ -168,88 +201,6 @@ impl RowReader<'_> {
         );
         question.parts.push(Part::Text(after.into()));
         Ok(())
-    }
-}
-
-/// Removes the model's own last turn and returns its text.
-fn take_model_turn(turns: &mut Vec<Turn>) -> Option<String> {
-    turns
-        .pop_if(|turn| turn.role == "assistant")
-        .map(|turn| turn.text())
-}
-
-/// Checks the number of pictures. Turns of plain text without any mark leave the place open: then all pictures
-/// stand at the beginning of the first user turn, as TRL and Reason-RFT put them.
-fn place_pictures(turns: &mut [Turn], pictures: usize) -> Result<(), String> {
-    let places: usize = turns.iter().map(Turn::image_places).sum();
-    let is_open = places == 0 && turns.iter().all(|turn| turn.plain);
-    if let Some(first) = turns.iter_mut().find(|turn| turn.role == "user" && is_open) {
-        first.parts.splice(0..0, vec![Part::Image(None); pictures]);
-        return Ok(());
-    }
-    let filled = |part: &&Part| matches!(part, Part::Image(Some(_)));
-    let own = turns
-        .iter()
-        .flat_map(|turn| &turn.parts)
-        .filter(filled)
-        .count();
-    if places - own == pictures {
-        Ok(())
-    } else {
-        Err(format!(
-            "the messages have {} image placeholders, the row has {pictures} images",
-            places - own
-        ))
-    }
-}
-
-fn solution(columns: &Map<String, Value>, written: Option<&str>) -> Result<String, String> {
-    let mut found = None;
-    for name in SOLUTION_COLUMNS {
-        found = found.or(text_column(columns, name)?);
-    }
-    if let (None, Some(Value::Object(reward_model))) = (&found, columns.get("reward_model")) {
-        found = text_column(reward_model, "ground_truth")?;
-    }
-    let text = found
-        .or_else(|| written.map(str::to_owned))
-        .ok_or("no `solution` or `answer`")?;
-    let answer = tagged(&text, "answer").unwrap_or(&text).trim();
-    if answer.is_empty() {
-        Err("the gold answer is empty".into())
-    } else {
-        Ok(answer.into())
-    }
-}
-
-fn cot(columns: &Map<String, Value>, written: Option<&str>) -> Result<Option<String>, String> {
-    let column = text_column(columns, "cot")?;
-    let text = match &column {
-        Some(text) => Some(tagged(text, "think").unwrap_or(text)),
-        None => written.and_then(|text| tagged(text, "think")),
-    };
-    Ok(text
-        .map(|text| text.trim().to_owned())
-        .filter(|text| !text.is_empty()))
-}
-
-/// The content of the first `<name>...</name>`.
-fn tagged<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = text.split_once(&format!("<{name}>"))?;
-    rest.split_once(&format!("</{name}>"))
-        .map(|(content, _)| content)
-}
-
-/// A column that is text, or a number or boolean written as text; `None` if absent or null.
-fn text_column(columns: &Map<String, Value>, name: &str) -> Result<Option<String>, String> {
-    match columns.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(Some(value.to_string())),
-        Some(other) => Err(format!(
-            "`{name}` must be text or a number, found {}",
-            kind(other)
-        )),
     }
 }
 
@@ -424,6 +375,233 @@ pub(super) mod tests {
             (example.solution.as_str(), example.cot.as_deref()),
             ("2", Some("one two"))
         );
+    }
+
+    #[test]
+    fn the_answer_as_the_row_writes_it_is_the_target() {
+        let parts = |text: &str| json!([{"type": "text", "text": text}]);
+        let user =
+            json!({"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]});
+        let turn = json!({"role": "assistant", "content": parts("There are 2.")});
+        let rows = [
+            json!({"prompt": [user], "completion": [turn], "images": ["a.png"]}),
+            json!({"prompt": [user], "completion": turn, "images": ["a.png"]}),
+            json!({"prompt": [user], "completion": "There are 2.", "images": ["a.png"], "answer": null}),
+            json!({"prompt": "?", "completion": "There are 2."}),
+        ];
+        for row in rows {
+            let example = accept(Layout::Prompt, row);
+            assert_eq!(example.target.as_deref(), Some("There are 2."));
+            assert_eq!(
+                (example.solution.as_str(), example.messages.len()),
+                ("There are 2.", 1)
+            );
+        }
+        let row = json!({"messages": [user, {"role": "assistant", "content": "2", "reasoning_content": " one, two\n"}],
+                         "images": ["a.png"], "solution": "2.0"});
+        let example = accept(Layout::Messages, row);
+        assert_eq!(
+            example.target.as_deref(),
+            Some("<think>\none, two\n</think>\n2")
+        );
+        assert_eq!(
+            (example.solution.as_str(), example.cot.as_deref()),
+            ("2.0", Some("one, two"))
+        );
+        let row = json!({"problem": "?", "solution": "3", "cot": "one", "completion": "x"});
+        let example = accept(Layout::Problem, row);
+        assert_eq!(
+            (example.target, example.cot.as_deref()),
+            (None, Some("one"))
+        );
+    }
+
+    #[test]
+    fn numbers_of_tables_with_gaps_are_whole_again() {
+        for (value, text) in [
+            (json!(4.0), "4"),
+            (json!(4), "4"),
+            (json!(2.5), "2.5"),
+            (json!("4.0"), "4.0"),
+            (json!(-0.0), "0"),
+        ] {
+            let verl = json!({"prompt": "?", "reward_model": {"ground_truth": value}});
+            assert_eq!(accept(Layout::Verl, verl).solution, text);
+            for name in ["solution", "answer", "ground_truth"] {
+                let row = json!({"id": 7.0, "problem": "?", name: value});
+                let example = accept(Layout::Problem, row);
+                assert_eq!(
+                    (example.solution.as_str(), example.id.as_str()),
+                    (text, "7"),
+                    "{name}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_system_column_is_the_first_turn() {
+        let row = json!({"problem": "?", "solution": "3", "system": "Be brief.", "image": "a.png"});
+        let messages = accept(Layout::Problem, row).messages;
+        assert_eq!(
+            (messages[0].role.as_str(), messages[0].content.as_slice()),
+            ("system", &[text("Be brief.")][..])
+        );
+        assert_eq!(messages[1].content, [IMAGE, text("?")]);
+        let turns =
+            json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "?"}]);
+        for system in [json!("Be brief."), json!(""), json!(null)] {
+            let row = json!({"messages": turns, "solution": "3", "system": system});
+            assert_eq!(accept(Layout::Messages, row).messages.len(), 2);
+        }
+    }
+
+    #[test]
+    fn columns_and_marks_that_would_be_lost_reject_the_row_by_name() {
+        let turns = json!([{"role": "user", "content": "?"}]);
+        for (name, value) in [
+            ("videos", json!(["a.mp4"])),
+            ("video", json!("a.mp4")),
+            ("audios", json!([{"path": "a.wav"}])),
+            ("audio", json!({"path": "a.wav"})),
+            ("tools", json!([{"type": "function"}])),
+            ("tools", json!("[{\"name\": \"zoom\"}]")),
+            ("history", json!([["a", "b"]])),
+        ] {
+            for layout in [Layout::Problem, Layout::Messages, Layout::Prompt] {
+                let mut row =
+                    json!({"problem": "?", "prompt": turns, "messages": turns, "solution": "3"});
+                row[name] = value.clone();
+                let found = read(layout, &DatasetOptions::default(), row.clone())
+                    .unwrap_err()
+                    .reason;
+                assert!(found.contains(&format!("`{name}`")), "{found}");
+                for empty in [
+                    json!(null),
+                    json!([]),
+                    json!(""),
+                    json!("[]"),
+                    json!([null]),
+                    json!({"path": null}),
+                ] {
+                    row[name] = empty;
+                    accept(layout, row.clone());
+                }
+            }
+        }
+        for mark in ["<video>", "<audio>"] {
+            let asked = format!("{mark}What is it?");
+            for row in [
+                json!({"problem": asked, "solution": "3"}),
+                json!({"prompt": asked, "solution": "3"}),
+                json!({"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": "3"}]}),
+                json!({"conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": "3"}]}),
+            ] {
+                let column = row.as_object().unwrap().keys().next().unwrap().clone();
+                let layout = [
+                    Layout::Problem,
+                    Layout::Prompt,
+                    Layout::Messages,
+                    Layout::Conversations,
+                ]
+                .into_iter()
+                .find(|layout| layout.column() == column)
+                .unwrap();
+                let found = read(layout, &DatasetOptions::default(), row)
+                    .unwrap_err()
+                    .reason;
+                assert!(found.contains(&format!("`{mark}`")), "{found}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_say_two_things_are_refused() {
+        let user = json!({"role": "user", "content": "?"});
+        let model = json!({"role": "assistant", "content": "3"});
+        for (layout, row, words) in [
+            (
+                Layout::Prompt,
+                json!({"prompt": [user, model], "solution": "3"}),
+                "`prompt` ends with a turn of the assistant",
+            ),
+            (
+                Layout::Messages,
+                json!({"messages": [user, model], "completion": "4"}),
+                "`completion`",
+            ),
+            (
+                Layout::Prompt,
+                json!({"prompt": "?", "completion": [user]}),
+                "`completion` must be",
+            ),
+            (
+                Layout::Prompt,
+                json!({"prompt": "?", "completion": [model, user, model]}),
+                "`completion` must be",
+            ),
+            (
+                Layout::Prompt,
+                json!({"prompt": "?", "completion": 3}),
+                "`completion` must be",
+            ),
+            (
+                Layout::Problem,
+                json!({"problem": "?", "solution": "3", "images": ["a.png"], "image": "b.png"}),
+                "`images` and `image`",
+            ),
+            (
+                Layout::Messages,
+                json!({"messages": [user, {"role": "assistant", "content": "<image>3"}]}),
+                "holds a picture",
+            ),
+            (
+                Layout::Messages,
+                json!({"messages": [{"role": "system", "content": "a"}, user], "solution": "3", "system": "b"}),
+                "`system`",
+            ),
+        ] {
+            let found = read(layout, &DatasetOptions::default(), row)
+                .unwrap_err()
+                .reason;
+            assert!(found.contains(words), "{found}");
+        }
+        for row in [
+            json!({"problem": "?", "solution": "3", "images": [], "image": "a.png"}),
+            json!({"problem": "?", "solution": "3", "images": ["a.png"], "image": "a.png"}),
+            json!({"problem": "?", "solution": "3", "image_path": "a.png"}),
+        ] {
+            assert_eq!(
+                accept(Layout::Problem, row).images,
+                [ImageSource::Path("d/a.png".into())]
+            );
+        }
+    }
+
+    #[test]
+    fn a_conversation_needs_no_answer_and_gets_no_template() {
+        let options = DatasetOptions {
+            purpose: Purpose::Conversation,
+            task: Some(Task::Counting),
+            ..DatasetOptions::default()
+        };
+        let example = read(Layout::Problem, &options, json!({"problem": "?"})).unwrap();
+        assert_eq!(
+            (
+                example.messages[0].content.as_slice(),
+                example.solution.as_str()
+            ),
+            (&[text("?")][..], "")
+        );
+        let row = json!({"messages": [{"role": "user", "content": [{"type": "image", "image": "circles"}]}], "images": ["b/circles.png"]});
+        let example = read(Layout::Messages, &options, row).unwrap();
+        assert_eq!(
+            example.images,
+            [ImageSource::Path("d/b/circles.png".into())]
+        );
+        let row = json!({"messages": [{"role": "assistant", "content": "x"}]});
+        let found = read(Layout::Messages, &options, row).unwrap_err().reason;
+        assert_eq!(found, "the conversation has no user turn");
     }
 
     #[test]

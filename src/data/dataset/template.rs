@@ -133,18 +133,20 @@ pub(super) fn split_template(template: &str) -> Result<(&str, &str), DatasetErro
     }
 }
 
-/// Gold reasoning and answer as the target of supervised fine-tuning (method: 3.1), or the answer alone.
+/// The target of supervised fine-tuning: the answer alone, else the answer as the row writes it (TRL's prompt-completion
+/// and conversation rows), else gold reasoning and answer in their tags (method: 3.1).
 ///
 /// # Errors
 /// The reasoning is asked for and the row has none; the text is meant as a rejection's reason.
 pub fn supervised_target(example: &Example, answer_only: bool) -> Result<String, String> {
     let answer = &example.solution;
-    match &example.cot {
+    match (&example.target, &example.cot) {
         _ if answer_only => Ok(answer.clone()),
-        Some(cot) => Ok(format!(
+        (Some(target), _) => Ok(target.clone()),
+        (None, Some(cot)) => Ok(format!(
             "<think>\n{cot}\n</think>\n<answer>\n{answer}\n</answer>"
         )),
-        None => {
+        (None, None) => {
             Err("no `cot`: supervised fine-tuning with reasoning needs one in every row".into())
         }
     }
@@ -258,7 +260,13 @@ mod tests {
             "<think>\none two three\n</think>\n<answer>\n3\n</answer>"
         );
         assert_eq!(supervised_target(&example, true).unwrap(), "3");
-        example.cot = None;
+        example.target = Some("As written: 3.".into());
+        assert_eq!(
+            supervised_target(&example, false).unwrap(),
+            "As written: 3."
+        );
+        assert_eq!(supervised_target(&example, true).unwrap(), "3");
+        (example.cot, example.target) = (None, None);
         assert!(
             supervised_target(&example, false)
                 .unwrap_err()

@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use crate::picture::ImageProblem;
+
 /// An example that cannot become a prompt, or a model folder that cannot make prompts.
 #[derive(Debug, thiserror::Error)]
 pub enum PromptError {
@@ -154,74 +156,5 @@ pub enum PromptError {
         place: String,
         /// What is wrong with it.
         problem: ImageProblem,
-    },
-}
-
-/// Why a picture cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageProblem {
-    /// No such file.
-    #[error(
-        "the image file does not exist\nhint: check the path, and `image_dir` if the path is relative"
-    )]
-    Absent,
-    /// The file cannot be read.
-    #[error(
-        "the image file cannot be read: {reason}\nhint: check that it is a file and its permissions"
-    )]
-    Unreadable {
-        /// The system's words.
-        reason: String,
-    },
-    /// No bytes at all.
-    #[error(
-        "the image has 0 bytes\nhint: an interrupted copy leaves empty files; copy the image again"
-    )]
-    Empty,
-    /// No pixels.
-    #[error(
-        "the image is {width} x {height} pixels, so it has no content\nhint: remove the row or replace the image"
-    )]
-    ZeroSize {
-        /// Columns.
-        width: usize,
-        /// Rows.
-        height: usize,
-    },
-    /// Not an image, or of a format without a decoder.
-    #[error(
-        "the bytes are no image of a known format\nhint: PNG, JPEG, WebP, GIF, BMP and TIFF are read; convert the image to one of them"
-    )]
-    UnknownFormat,
-    /// The decoder gave up.
-    #[error(
-        "the image is corrupt: {reason}\nhint: open it in a viewer; if it is cut off, copy it again"
-    )]
-    Corrupt {
-        /// The decoder's words.
-        reason: String,
-    },
-    /// So large that decoding could exhaust the memory.
-    #[error(
-        "the image is {width} x {height} pixels, more than the {limit} pixels that are decoded\n\
-         hint: resize the file to at most 8192 pixels per side; nothing is lost, the model sees at most `max_pixels` pixels of it"
-    )]
-    TooLarge {
-        /// Columns.
-        width: usize,
-        /// Rows.
-        height: usize,
-        /// Most pixels that are decoded.
-        limit: usize,
-    },
-    /// A sliver that the model's resize rule refuses.
-    #[error(
-        "the image is {width} x {height} pixels; the longer side may be at most 200 times the shorter one\nhint: crop or pad the image"
-    )]
-    AspectRatio {
-        /// Columns.
-        width: usize,
-        /// Rows.
-        height: usize,
     },
 }

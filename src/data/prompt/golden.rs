@@ -9,9 +9,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::PromptOptions;
-use super::image_decode::{RgbImage, decode};
 use super::image_settings::ImageSettings;
 use super::model_files::{ModelConfig, ModelFolder};
+use crate::picture::{RgbImage, decode};
 use crate::record::ImageSource;
 
 /// A file or folder of the reference data.

@@ -4,8 +4,8 @@
 
 use rayon::prelude::*;
 
-use super::image_decode::RgbImage;
 use super::image_settings::ImageSettings;
+use crate::picture::RgbImage;
 use crate::record::ImagePatches;
 
 const CHANNELS: usize = 3;

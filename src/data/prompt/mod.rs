@@ -7,7 +7,6 @@ mod chat_template;
 mod error;
 #[cfg(test)]
 mod golden;
-mod image_decode;
 mod image_patches;
 mod image_settings;
 mod model_files;
@@ -24,6 +23,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use crate::picture::{self, ImageProblem};
 use crate::record::{Example, ImagePatches, ImageSource, Message, Prompt};
 
 use chat_template::ChatTemplate;
@@ -32,8 +32,7 @@ use model_files::{ModelConfig, ModelFolder, TokenizerConfig};
 use prompt_length::PromptSize;
 use tokenizer::PromptTokenizer;
 
-pub use error::{ImageProblem, PromptError};
-pub use image_decode::verify_image;
+pub use error::PromptError;
 pub use special_tokens::SpecialTokens;
 
 /// What the run decides about prompts; `None` leaves it to the model's files.
@@ -111,20 +110,7 @@ impl PromptEncoder {
         messages: &[Message],
         images: &[ImageSource],
     ) -> Result<Prompt, PromptError> {
-        let rendered = self
-            .template
-            .render(messages)
-            .map_err(|e| of_example(id, e))?;
-        let ids = self.tokenizer.encode_prompt(&rendered);
-        self.check_placeholders(id, &ids, images.len())?;
-        let sizes = for_each_image(id, images, |image| {
-            image_decode::read_size(image).map(|(width, height)| (height, width))
-        })?;
-        let size = PromptSize {
-            text_tokens: ids.len() - images.len(),
-            images: &sizes,
-        };
-        prompt_length::check_length(id, &size, &self.images, &self.options)?;
+        let (rendered, ids) = self.measure(id, messages, images)?;
         let images = for_each_image(id, images, |image| self.encode_image(image))?;
         let grids: Vec<_> = images.iter().map(|image| self.merged_grid(image)).collect();
         let tokens = rope_positions::expand_placeholders(&ids, self.special.image_pad, &grids);
@@ -136,6 +122,42 @@ impl PromptEncoder {
             rope_delta: tokens.rope_delta,
             images,
         })
+    }
+
+    /// Whether [`Self::encode`] will accept the example, as far as the headers of its pictures tell: none is decoded.
+    ///
+    /// # Errors
+    /// See [`Self::encode_conversation`].
+    pub fn check(&self, example: &Example) -> Result<(), PromptError> {
+        self.measure(&example.id, &example.messages, &example.images)
+            .map(drop)
+    }
+
+    /// The rendered conversation and its tokens, after everything that can be told without decoding a picture was
+    /// checked.
+    fn measure(
+        &self,
+        id: &str,
+        messages: &[Message],
+        images: &[ImageSource],
+    ) -> Result<(String, Vec<u32>), PromptError> {
+        let rendered = self
+            .template
+            .render(messages)
+            .map_err(|e| of_example(id, e))?;
+        let ids = self.tokenizer.encode_prompt(&rendered);
+        self.check_placeholders(id, &ids, images.len())?;
+        let sizes = for_each_image(id, images, |image| {
+            let header = picture::header(image)?;
+            smart_resize::check_shape(header.height, header.width)?;
+            Ok((header.height, header.width))
+        })?;
+        let size = PromptSize {
+            text_tokens: ids.len() - images.len(),
+            images: &sizes,
+        };
+        prompt_length::check_length(id, &size, &self.images, &self.options)?;
+        Ok((rendered, ids))
     }
 
     /// Tokens of a completion that was given as text. A control token spelled out in it stays plain characters, and no
@@ -195,7 +217,7 @@ impl PromptEncoder {
     }
 
     fn encode_image(&self, source: &ImageSource) -> Result<Arc<ImagePatches>, ImageProblem> {
-        let image = image_decode::decode(source)?;
+        let image = picture::decode(source)?;
         let size = (image.height, image.width);
         let [_, rows, columns] =
             prompt_length::merged_grid(size, &self.images, self.images.max_pixels)?;
@@ -223,7 +245,7 @@ fn for_each_image<T: Send>(
     numbered
         .map(|(index, (source, result))| {
             result.map_err(|problem| {
-                let path = image_decode::place(source);
+                let path = picture::place(source);
                 let place = format!("image {} of {total} ({path})", index + 1);
                 of_example(id, PromptError::Image { place, problem })
             })
@@ -314,10 +336,12 @@ mod tests {
             max_prompt_length: Some(20),
             ..PromptOptions::default()
         };
-        // Half a file: its header is whole, decoding it would fail.
-        let bytes = std::fs::read(golden::path("images/photo.png")).expect("a file");
-        let half = ImageSource::Bytes(Arc::from(&bytes[..bytes.len() / 2]));
-        let result = encoder(&options).encode_conversation("r", &question(1, "?"), &[half]);
+        // Its header and its end are there, decoding it would fail.
+        let mut bytes = std::fs::read(golden::path("images/photo.png")).expect("a file");
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 9].fill(0);
+        let broken = ImageSource::Bytes(Arc::from(bytes));
+        let result = encoder(&options).encode_conversation("r", &question(1, "?"), &[broken]);
         let text = result.expect_err("too long").to_string();
         assert!(text.contains("more than max_prompt_length 20"), "{text}");
     }

@@ -3,9 +3,10 @@
 //! Knows nothing of tokens or pixels; it counts. Nothing is ever cut: half a picture is worse than none.
 
 use super::PromptOptions;
-use super::error::{ImageProblem, PromptError};
+use super::error::PromptError;
 use super::image_settings::ImageSettings;
 use super::smart_resize::{ResizeLimits, smart_resize};
+use crate::picture::ImageProblem;
 
 /// What a prompt is made of, before any picture is decoded.
 #[derive(Debug)]

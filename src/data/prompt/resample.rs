@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::image_decode::RgbImage;
+use crate::picture::RgbImage;
 
 const CHANNELS: usize = 3;
 /// Rows that the horizontal pass works on at once.

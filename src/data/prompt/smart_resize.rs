@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of pixels, files or models: it maps two numbers to two numbers.
 
-use super::error::ImageProblem;
+use crate::picture::ImageProblem;
 
 /// The longer side may be at most this many times the shorter one.
 const MAX_ASPECT_RATIO: f64 = 200.0;

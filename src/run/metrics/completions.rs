@@ -134,6 +134,7 @@ mod tests {
             images: vec![],
             solution: "3".into(),
             cot: None,
+            target: None,
             columns: Map::new(),
             origin: "rows.json:1".into(),
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::open_encoder;
+use super::{open_encoder, picture_folder};
 use crate::actions::generator::{Generate, GenerateError, Sampled, SamplingParameters};
 use crate::actions::teacher::endpoint::{
     Budget, EndpointOptions, EndpointTeacher, Patience, RecordFile, RecordMode,
@@ -22,6 +22,7 @@ use crate::config::{Endpoint, External, ExternalSource, Local, Run};
 use crate::device::OpenDevice;
 use crate::model::config::ModelConfig;
 use crate::model::weights::Weights;
+use crate::options::ExternalImagePaths;
 use crate::record::{Example, Prompt};
 use crate::run::folder::EXTERNAL_CACHE_FILE;
 use crate::run::trainer::STOP;
@@ -169,6 +170,7 @@ pub fn endpoint_teacher(
         logprobs: endpoint.logprobs,
         prompt_template: template.transpose()?,
         max_pixels: run.data.max_pixels,
+        image_folder: sendable_images(run)?,
         patience: Patience {
             timeout: Duration::try_from_secs_f64(endpoint.timeout_s).unwrap_or(Duration::MAX),
             max_retries: endpoint.max_retries,
@@ -187,6 +189,14 @@ pub fn endpoint_teacher(
         ..EndpointOptions::new(&external.name, &endpoint.base_url, &endpoint.model)
     };
     Ok(EndpointTeacher::open(options, record)?)
+}
+
+/// The folder whose pictures an endpoint may be sent; `None` = any file that a row names.
+fn sendable_images(run: &Run) -> Result<Option<PathBuf>> {
+    match run.group.external_image_paths {
+        ExternalImagePaths::Any => Ok(None),
+        ExternalImagePaths::Inside => picture_folder(run).map(Some),
+    }
 }
 
 /// The weights of local teachers by folder, shared while any of them has them in memory.

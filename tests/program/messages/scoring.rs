@@ -53,7 +53,11 @@ fn rows_that_cannot_be_scored() {
             json!([]),
             ["`completion_ids` is empty", "at least one token"],
         ),
-        ("completion_ids", json!([-4]), ["not a row", "integer `-4`"]),
+        (
+            "completion_ids",
+            json!([-4]),
+            ["must be a list of token ids", "integer `-4`"],
+        ),
         (
             "completion_ids",
             json!(null),
@@ -68,25 +72,29 @@ fn rows_that_cannot_be_scored() {
             "messages",
             picture,
             [
-                "1 image placeholder(s), the row has 0 image(s)",
-                "one image per",
+                "have 1 image placeholders, the row has 0 images",
+                "mend the rows",
             ],
         ),
         (
             "images",
             json!(["no.png"]),
+            ["no.png` does not exist", "mend the rows"],
+        ),
+        (
+            "messages",
+            json!(3),
             [
-                "0 image placeholder(s), the row has 1 image(s)",
-                "one image per",
+                "`messages` must be text or a list of turns",
+                "found a number",
             ],
         ),
-        ("messages", json!("hi"), ["not a row", "expected {\"id\""]),
     ] {
         let mut second = row();
         second[key] = value;
-        score(&second.to_string()).refused(&[&["rows.jsonl:2: "], &words[..]].concat());
+        score(&second.to_string()).refused(&[&["rows.jsonl:2"], &words[..]].concat());
     }
-    score("{\"id\": ").refused(&["rows.jsonl:2: not a row", "EOF"]);
+    score("{\"id\": ").refused(&["rows.jsonl:2: the line is not valid JSON", "EOF"]);
 }
 
 #[test]

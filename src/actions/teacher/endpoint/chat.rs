@@ -61,7 +61,7 @@ impl Question {
         let pictures = example
             .images
             .iter()
-            .map(picture::read)
+            .map(|image| picture::read(image, options.image_folder.as_deref()))
             .collect::<Result<Vec<_>, _>>()?;
         let mut next_picture = 0;
         let mut turns: Vec<(String, Vec<Part>)> = Vec::new();

@@ -36,6 +36,8 @@ pub enum FailureReason {
     Refused,
     /// A picture of the example cannot be sent.
     BadImage,
+    /// A picture lies outside the folder whose pictures may be sent.
+    ImageOutside,
     /// Not sent: the last requests all failed.
     RefusedByBreaker,
     /// Not sent: `max_cost` is spent.
@@ -46,7 +48,7 @@ pub enum FailureReason {
 
 impl FailureReason {
     /// Every reason.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Timeout,
         Self::Connection,
         Self::Tls,
@@ -61,6 +63,7 @@ impl FailureReason {
         Self::EmptyChoice,
         Self::Refused,
         Self::BadImage,
+        Self::ImageOutside,
         Self::RefusedByBreaker,
         Self::CostLimit,
         Self::Internal,
@@ -84,6 +87,7 @@ impl FailureReason {
             Self::EmptyChoice => "empty_choice",
             Self::Refused => "refused",
             Self::BadImage => "bad_image",
+            Self::ImageOutside => "image_outside",
             Self::RefusedByBreaker => "refused_by_breaker",
             Self::CostLimit => "cost_limit",
             Self::Internal => "internal",
@@ -105,7 +109,11 @@ impl FailureReason {
         !self.is_answer()
             && !matches!(
                 self,
-                Self::BadImage | Self::RefusedByBreaker | Self::CostLimit | Self::Internal
+                Self::BadImage
+                    | Self::ImageOutside
+                    | Self::RefusedByBreaker
+                    | Self::CostLimit
+                    | Self::Internal
             )
     }
 

@@ -1,5 +1,6 @@
 //! An entry of `external` with a `base_url`, and what of it can be wrong before anything is sent.
 
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -148,6 +149,8 @@ pub struct EndpointOptions {
     pub prompt_template: Option<String>,
     /// Pictures with more pixels are made smaller before they are sent.
     pub max_pixels: usize,
+    /// The folder whose picture files may be sent; `None` = any file that a row names.
+    pub image_folder: Option<PathBuf>,
     /// Time-outs, retries and the breaker.
     pub patience: Patience,
     /// Pace and price.
@@ -175,6 +178,7 @@ impl EndpointOptions {
             logprobs: false,
             prompt_template: None,
             max_pixels: 401_408,
+            image_folder: None,
             patience: Patience::default(),
             budget: Budget::default(),
             on_teacher_failure: OnTeacherFailure::default(),
