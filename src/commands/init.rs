@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::cli::InitArguments;
-use crate::config;
+use crate::json_lines;
 use crate::record::Task;
 use crate::start::{Sizes, Start};
 
@@ -17,8 +17,7 @@ const MOST_PARAMETERS: u64 = 1_000_000_000;
 pub(super) fn run(arguments: &InitArguments) -> Result<()> {
     let heads = arguments.hidden / HEAD;
     let template = arguments.prompt_template.as_ref().map(|path| {
-        let text = config::read_text(path);
-        text.map_err(|reason| anyhow!(reason)).with_context(|| {
+        json_lines::read_text(path).with_context(|| {
             format!(
                 "{}: cannot be read\nhint: check --prompt_template",
                 path.display()

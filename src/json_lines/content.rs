@@ -66,11 +66,26 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Reads a text that a person wrote, a template for example: as [`read`], each line ending with a line feed, as Python's
+/// text files have it.
+///
+/// # Errors
+/// As [`read`], and text that is not UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let text = String::from_utf8(read(path)?).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        unusable(format!(
+            "not UTF-8 after {place} bytes; save the file as UTF-8"
+        ))
+    })?;
+    Ok(text.replace("\r\n", "\n").replace('\r', "\n"))
+}
+
 /// The text of a file's bytes, as [`read`] gives it.
 ///
 /// # Errors
 /// As [`read`], without the system's.
-pub fn decode(bytes: &[u8]) -> io::Result<Cow<'_, [u8]>> {
+fn decode(bytes: &[u8]) -> io::Result<Cow<'_, [u8]>> {
     if !bytes.starts_with(b"\x1f\x8b") {
         return plain(bytes);
     }
@@ -174,6 +189,26 @@ mod tests {
             std::fs::write(&path, bytes).expect("written");
             assert_eq!(read(&path).expect(name), text.as_bytes(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_template_has_one_kind_of_line_end_and_no_mark() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("template.txt");
+        for bytes in [
+            &b"\xef\xbb\xbfa\r\n{Question}\rb\n"[..],
+            b"\xff\xfea\0\n\0{\0Q\0u\0e\0s\0t\0i\0o\0n\0}\0\n\0b\0\n\0",
+        ] {
+            std::fs::write(&path, bytes).expect("written");
+            assert_eq!(read_text(&path).expect("text"), "a\n{Question}\nb\n");
+        }
+        std::fs::write(&path, b"caf\xe9").expect("written");
+        assert!(
+            read_text(&path)
+                .expect_err("Latin-1")
+                .to_string()
+                .contains("not UTF-8 after 3 bytes")
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
-pub use content::{decode, read};
+pub use content::{read, read_text};
 pub use fault::Fault;
 
 const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";

@@ -112,6 +112,18 @@ fn fill<R: BufRead>(reader: &mut R, bytes: &mut [u8]) -> std::io::Result<bool> {
 /// Bytes of the picture up to and including its end marker; `None` if the data ends before it. What follows (a phone's
 /// video, a maker's tags) is no part of the picture, and a thumbnail's own markers stand inside a segment.
 pub(super) fn end(bytes: &[u8]) -> Option<usize> {
+    walk(bytes, |_| ())
+}
+
+/// Scans of the picture.
+pub(super) fn passes(bytes: &[u8]) -> u64 {
+    let mut passes = 0;
+    walk(bytes, |marker| passes += u64::from(marker == 0xda));
+    passes
+}
+
+/// Goes from segment to segment and returns the place after the end marker.
+fn walk(bytes: &[u8], mut segment: impl FnMut(u8)) -> Option<usize> {
     let mut place = 2;
     loop {
         // To the next marker: inside a scan only FF 00 and the restart markers are data.
@@ -124,6 +136,7 @@ pub(super) fn end(bytes: &[u8]) -> Option<usize> {
             _ => {
                 let length = bytes.get(place + 2..place + 4)?;
                 place += 2 + usize::from(u16::from_be_bytes([length[0], length[1]])).max(2);
+                segment(marker);
             }
         }
     }
@@ -163,7 +176,7 @@ pub(super) mod tests {
         let thumbnail = [b"Exif\0\0".to_vec(), skeleton(&[FRAME], &[b"t"])].concat();
         let scans: [&[u8]; 2] = [b"a\xff\x00b\xff\xd0c\xff\xff", b"d"];
         let whole = skeleton(&[(0xe1, &thumbnail), (0xfe, b"\xff\xd9"), FRAME], &scans);
-        assert_eq!(end(&whole), Some(whole.len()));
+        assert_eq!((end(&whole), passes(&whole)), (Some(whole.len()), 2));
         let trailer = b"ftyp\xff\xda mp4 \xff\xd9 and more \xff\xda";
         assert_eq!(end(&[&whole[..], trailer].concat()), Some(whole.len()));
         for length in 0..whole.len() {

@@ -12,6 +12,7 @@ mod kind;
 mod orientation;
 mod pixels;
 mod png;
+mod webp;
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -31,8 +32,10 @@ use budget::Budget;
 const MAX_DECODED_PIXELS: usize = 89_478_485;
 /// Most bytes of decoded samples, before they become 8-bit RGB.
 const MAX_SAMPLE_BYTES: u64 = 512 << 20;
-/// What a decoder may allocate: the samples, and room for its own tables.
-const MAX_DECODER_BYTES: u64 = MAX_SAMPLE_BYTES + (256 << 20);
+/// What a decoder may allocate beside the samples: rows, tables, metadata that unfolds.
+const MAX_TABLE_BYTES: u64 = 64 << 20;
+/// Most samples that all passes of a progressive JPEG together go through; seconds of work.
+const MAX_PASSED_SAMPLES: u64 = 1 << 32;
 /// Most bytes of a file.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 /// Bytes at the end of a long file in which its end marker is looked for first.
@@ -57,6 +60,27 @@ pub struct Header {
     keeps_clear_colour: bool,
     /// Memory that decoding takes.
     cost: u64,
+}
+
+impl Header {
+    /// Refuses a JPEG that goes over its pixels so often that decoding takes minutes.
+    fn check_passes(&self, bytes: &[u8]) -> Result<(), ImageProblem> {
+        let passes = match self.format {
+            ImageFormat::Jpeg => jpeg::passes(bytes),
+            _ => 1,
+        };
+        let samples = 3 * self.width as u64 * self.height as u64;
+        let most = (MAX_PASSED_SAMPLES / samples.max(1)).max(20);
+        if passes > most {
+            return Err(ImageProblem::TooCostly {
+                width: self.width,
+                height: self.height,
+                cost: format!("{passes} passes"),
+                limit: format!("{most}"),
+            });
+        }
+        Ok(())
+    }
 }
 
 /// How messages name a picture.
@@ -124,9 +148,12 @@ pub fn decode(source: &ImageSource) -> Result<RgbImage, ImageProblem> {
 pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage, ImageProblem> {
     let header = read_header(&mut Cursor::new(bytes))?;
     let own = own_bytes(bytes, header.format)?;
+    header.check_passes(own)?;
     let _share = MEMORY.take(header.cost);
     let problem = |error| decoder_problem(error, header.format, own);
-    let decoder = open_decoder(Cursor::new(own), header.format).map_err(problem)?;
+    let mut decoder = open_decoder(Cursor::new(own), header.format).map_err(problem)?;
+    let limits = limits(decoder.total_bytes() + MAX_TABLE_BYTES);
+    decoder.set_limits(limits).map_err(problem)?;
     let image = DynamicImage::from_decoder(decoder).map_err(problem)?;
     let image = if header.keeps_clear_colour {
         pixels::without_alpha(image)
@@ -223,6 +250,11 @@ fn header_of_decoder<R: BufRead + Seek>(
         }
         (png_exif, is_rgb) = (layout.exif, layout.is_rgb);
     }
+    if format == ImageFormat::WebP {
+        // Before the decoder, which makes room for what a chunk claims to hold.
+        check_end(reader, format)?;
+        reader.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    }
     let head = tiff_head(reader, format).map_err(unreadable)?;
     let opened = open_decoder(reader, format);
     let mut decoder = opened.map_err(|error| decoder_problem(error, format, &head))?;
@@ -315,13 +347,7 @@ fn check_end<R: BufRead + Seek>(reader: &mut R, format: ImageFormat) -> Result<(
     let is_whole = match format {
         ImageFormat::Png => png::read_layout(reader).map_err(unreadable)?.is_whole,
         ImageFormat::Jpeg => jpeg_has_end(reader).map_err(unreadable)?,
-        ImageFormat::WebP => {
-            let length = reader.seek(SeekFrom::End(0)).map_err(unreadable)?;
-            reader.seek(SeekFrom::Start(4)).map_err(unreadable)?;
-            let mut size = [0; 4];
-            reader.read_exact(&mut size).is_ok()
-                && u64::from(u32::from_le_bytes(size)) + 8 <= length
-        }
+        ImageFormat::WebP => webp::is_whole(reader).map_err(unreadable)?,
         _ => true,
     };
     if is_whole {
@@ -356,10 +382,14 @@ fn open_decoder<'a, R: BufRead + Seek + 'a>(
     format: ImageFormat,
 ) -> Result<Box<dyn ImageDecoder + 'a>, ImageError> {
     let mut reader = ImageReader::with_format(reader, format);
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_DECODER_BYTES);
-    reader.limits(limits);
+    reader.limits(limits(MAX_TABLE_BYTES));
     Ok(Box::new(reader.into_decoder()?))
+}
+
+fn limits(bytes: u64) -> Limits {
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(bytes);
+    limits
 }
 
 fn unreadable(error: std::io::Error) -> ImageProblem {

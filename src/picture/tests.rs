@@ -272,6 +272,40 @@ fn enormous_and_empty_sizes_are_refused_by_the_header() {
     }
 }
 
+/// Metadata of a few kilobytes that unfolds to hundreds of megabytes, and a picture that is gone over thousands of times.
+#[test]
+fn bombs_are_refused_or_passed_over() {
+    let zeros = {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut encoder, &vec![0; 100 << 20]).expect("in memory");
+        encoder.finish().expect("in memory")
+    };
+    let plain = png(1, 1, &[1, 2, 3]);
+    let data = [b"iCCPp\0\0".to_vec(), zeros].concat();
+    let length = (data.len() as u32 - 4).to_be_bytes();
+    let bomb = [
+        &plain[..33],
+        &length,
+        &data,
+        &crc32(&data).to_be_bytes(),
+        &plain[33..],
+    ]
+    .concat();
+    assert!(bomb.len() < 200_000);
+    // The profile is not needed; what matters is that it is not unfolded.
+    if let Ok(image) = decode(&of_bytes(bomb)) {
+        assert_eq!(image.pixels, [1, 2, 3]);
+    }
+    let frame: &[u8] = &[8, 0x20, 0, 0x20, 0, 1, 1, 0x11, 0];
+    let scans = vec![&b"x"[..]; 2000];
+    let source = of_bytes(jpeg::tests::skeleton(&[(0xc2, frame)], &scans));
+    let text = decode(&source).expect_err("too many passes").to_string();
+    assert!(
+        text.contains("takes 2000 passes to decode, more than 20"),
+        "{text}"
+    );
+}
+
 #[test]
 fn kinds_without_a_decoder_are_named() {
     let frame = |marker, bits| {

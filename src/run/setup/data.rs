@@ -9,6 +9,7 @@ use crate::data::dataset::{
     Dataset, DatasetError, DatasetOptions, PromptStyle, Purpose, write_rejected,
 };
 use crate::data::prompt::{PromptEncoder, PromptError};
+use crate::json_lines;
 use crate::options::VerifyImages;
 use crate::record::Example;
 use crate::run::folder::REJECTED_FILE;
@@ -174,7 +175,7 @@ pub fn picture_folder(run: &Run) -> Result<PathBuf> {
 /// If the prompt template cannot be read.
 pub fn dataset_options(run: &Run, file: &Path) -> Result<DatasetOptions> {
     let template = run.data.prompt_template.as_ref().map(|path| {
-        std::fs::read_to_string(path).with_context(|| {
+        json_lines::read_text(path).with_context(|| {
             format!(
                 "{}: cannot be read\nhint: check `prompt_template`",
                 path.display()

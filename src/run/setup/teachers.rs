@@ -20,6 +20,7 @@ use crate::actions::teacher::{
 };
 use crate::config::{Endpoint, External, ExternalSource, Local, Run};
 use crate::device::OpenDevice;
+use crate::json_lines;
 use crate::model::config::ModelConfig;
 use crate::model::weights::Weights;
 use crate::options::ExternalImagePaths;
@@ -150,8 +151,7 @@ pub fn endpoint_teacher(
     max_cost: Option<f64>,
 ) -> Result<EndpointTeacher> {
     let template = endpoint.prompt_template.as_ref().map(|path| {
-        let text = crate::config::read_text(path);
-        text.map_err(anyhow::Error::msg).with_context(|| {
+        json_lines::read_text(path).with_context(|| {
             format!(
                 "{}: cannot be read\nhint: check `prompt_template` of `{}` in `external`",
                 path.display(),
