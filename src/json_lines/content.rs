@@ -7,7 +7,8 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use super::UTF8_MARK;
+/// What some programs write before UTF-8.
+pub(super) const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A gzip file may unfold to this many bytes,
 const UNPACKED_AT_LEAST: u64 = 256 << 20;

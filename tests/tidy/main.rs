@@ -67,11 +67,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ),
     (
         CIRCLE_OF_FILES,
-        "src/data/dataset/mod.rs",
-        "goes when `DatasetOptions` has a file of its own",
-    ),
-    (
-        CIRCLE_OF_FILES,
         "src/data/prompt/image_patches.rs",
         "goes when `PromptOptions` has a file of its own",
     ),

@@ -8,9 +8,9 @@ use super::columns::{self, text_column};
 use super::error::RejectedRow;
 use super::image_cell::read_cell;
 use super::layout::Layout;
+use super::options::{DatasetOptions, Purpose};
 use super::template::{split_template, task_template};
 use super::turns::{Part, Turn};
-use super::{DatasetOptions, Purpose};
 use crate::record::{ContentPart, Example, ImageSource, Message, Task};
 
 /// A picture column's text longer than this is picture data, not a path, and is not kept twice in memory.
