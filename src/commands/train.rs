@@ -76,12 +76,10 @@ fn dry_run(run: &Run, purpose: Purpose) -> Result<()> {
     } else {
         run.steps(rows)?
     };
-    let sample = setup::encode_all(&encoder, &dataset.examples[..rows.min(64)])?;
-    let longest = sample
-        .iter()
-        .map(|prompt| prompt.input_ids.len())
-        .max()
-        .unwrap_or(0);
+    let sample = &dataset.examples[..rows.min(64)];
+    let lengths = sample.iter().map(|example| encoder.check(example));
+    let lengths: Vec<usize> = lengths.collect::<Result<_, _>>()?;
+    let longest = lengths.into_iter().max().unwrap_or(0);
     println!("{}", run.to_yaml().trim_end());
     println!(
         "\n# {rows} rows ({} rejected), {steps} optimizer steps, prompts of up to {longest} tokens",

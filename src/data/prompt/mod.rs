@@ -110,7 +110,7 @@ impl PromptEncoder {
         messages: &[Message],
         images: &[ImageSource],
     ) -> Result<Prompt, PromptError> {
-        let (rendered, ids) = self.measure(id, messages, images)?;
+        let (rendered, ids, _) = self.measure(id, messages, images)?;
         let images = for_each_image(id, images, |image| self.encode_image(image))?;
         let grids: Vec<_> = images.iter().map(|image| self.merged_grid(image)).collect();
         let tokens = rope_positions::expand_placeholders(&ids, self.special.image_pad, &grids);
@@ -124,23 +124,24 @@ impl PromptEncoder {
         })
     }
 
-    /// Whether [`Self::encode`] will accept the example, as far as the headers of its pictures tell: none is decoded.
+    /// Tokens of the prompt that [`Self::encode`] makes of the example, if it will accept it as far as the headers of its
+    /// pictures tell: none is decoded.
     ///
     /// # Errors
     /// See [`Self::encode_conversation`].
-    pub fn check(&self, example: &Example) -> Result<(), PromptError> {
+    pub fn check(&self, example: &Example) -> Result<usize, PromptError> {
         self.measure(&example.id, &example.messages, &example.images)
-            .map(drop)
+            .map(|(_, _, tokens)| tokens)
     }
 
-    /// The rendered conversation and its tokens, after everything that can be told without decoding a picture was
-    /// checked.
+    /// The rendered conversation, its ids with one placeholder a picture, and the tokens of the whole prompt, after
+    /// everything that can be told without decoding a picture was checked.
     fn measure(
         &self,
         id: &str,
         messages: &[Message],
         images: &[ImageSource],
-    ) -> Result<(String, Vec<u32>), PromptError> {
+    ) -> Result<(String, Vec<u32>, usize), PromptError> {
         let rendered = self
             .template
             .render(messages)
@@ -156,8 +157,8 @@ impl PromptEncoder {
             text_tokens: ids.len() - images.len(),
             images: &sizes,
         };
-        prompt_length::check_length(id, &size, &self.images, &self.options)?;
-        Ok((rendered, ids))
+        let tokens = prompt_length::check_length(id, &size, &self.images, &self.options)?;
+        Ok((rendered, ids, tokens))
     }
 
     /// Tokens of a completion that was given as text. A control token spelled out in it stays plain characters, and no
@@ -344,6 +345,22 @@ mod tests {
         let result = encoder(&options).encode_conversation("r", &question(1, "?"), &[broken]);
         let text = result.expect_err("too long").to_string();
         assert!(text.contains("more than max_prompt_length 20"), "{text}");
+    }
+
+    #[test]
+    fn the_length_told_from_headers_is_that_of_the_prompt() {
+        let encoder = encoder(&PromptOptions::default());
+        for images in 0..3 {
+            let names = ["circles.png", "photo.png", "jpeg.jpg"];
+            let images: Vec<_> = names[..images]
+                .iter()
+                .map(|name| ImageSource::Path(golden::path("images").join(name)))
+                .collect();
+            let messages = question(images.len(), "How many?");
+            let (_, _, tokens) = encoder.measure("r", &messages, &images).expect("fits");
+            let prompt = encoder.encode_conversation("r", &messages, &images);
+            assert_eq!(tokens, prompt.expect("a prompt").input_ids.len());
+        }
     }
 
     #[test]

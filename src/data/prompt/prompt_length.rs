@@ -36,6 +36,8 @@ pub(super) fn merged_grid(
     Ok([1, height / factor, width / factor])
 }
 
+/// Tokens of the whole prompt, if it fits.
+///
 /// # Errors
 /// [`PromptError::PromptTooLong`] for the tighter of the two limits.
 pub(super) fn check_length(
@@ -43,7 +45,7 @@ pub(super) fn check_length(
     size: &PromptSize<'_>,
     settings: &ImageSettings,
     options: &PromptOptions,
-) -> Result<(), PromptError> {
+) -> Result<usize, PromptError> {
     let image_tokens = count_tokens(size.images, settings, settings.max_pixels);
     let tokens = size.text_tokens + image_tokens;
     let own = options
@@ -61,7 +63,7 @@ pub(super) fn check_length(
             limit: shown,
             hint: hint(size, settings, options, tokens, limit),
         }),
-        _ => Ok(()),
+        _ => Ok(tokens),
     }
 }
 

@@ -212,7 +212,7 @@ pub fn load_dataset(
             text.strip_prefix(&named).unwrap_or(&text).to_owned()
         };
         let checked = match run.data.verify_images {
-            VerifyImages::Header => encoder.check(example),
+            VerifyImages::Header => encoder.check(example).map(drop),
             VerifyImages::Full => encoder.encode(example).map(drop),
         };
         checked.map_err(one_line)
