@@ -201,6 +201,7 @@ fn read_header<R: BufRead + Seek>(reader: &mut R) -> Result<Header, ImageProblem
     let format = kind::format_of(head)?;
     let header = match format {
         ImageFormat::Jpeg => jpeg_header(reader),
+        ImageFormat::Png => png_header(reader),
         _ => header_of_decoder(reader, format),
     }?;
     reader.seek(SeekFrom::Start(0)).map_err(unreadable)?;
@@ -237,19 +238,27 @@ fn jpeg_header<R: BufRead + Seek>(reader: &mut R) -> Result<Header, ImageProblem
     .checked()
 }
 
+fn png_header<R: BufRead + Seek>(reader: &mut R) -> Result<Header, ImageProblem> {
+    let layout = png::read_layout(reader).map_err(unreadable)?;
+    let layout = layout.ok_or_else(|| ImageProblem::corrupt("the PNG data has no header"))?;
+    let pixels = layout.size.0 as u64 * layout.size.1 as u64;
+    let sample_bytes = layout.channels() * if layout.bits > 8 { 2 } else { 1 };
+    Measured {
+        format: ImageFormat::Png,
+        stored: layout.size,
+        turn: orientation::of(layout.exif.as_deref(), layout.xmp.as_deref()),
+        sample_bytes: pixels.saturating_mul(sample_bytes),
+        table_bytes: 0,
+        is_plain: layout.bits <= 8 && !layout.has_clear && layout.colour < 4,
+        keeps_clear_colour: layout.colour == 2,
+    }
+    .checked()
+}
+
 fn header_of_decoder<R: BufRead + Seek>(
     reader: &mut R,
     format: ImageFormat,
 ) -> Result<Header, ImageProblem> {
-    let (mut png_exif, mut is_rgb) = (None, false);
-    if format == ImageFormat::Png {
-        // Before the decoder, which calls a size of zero invalid and wants more of the file than its header.
-        let layout = png::read_layout(reader).map_err(unreadable)?;
-        if let Some(size) = layout.size {
-            check_size(size)?;
-        }
-        (png_exif, is_rgb) = (layout.exif, layout.is_rgb);
-    }
     if format == ImageFormat::WebP {
         // Before the decoder, which makes room for what a chunk claims to hold.
         check_end(reader, format)?;
@@ -258,7 +267,7 @@ fn header_of_decoder<R: BufRead + Seek>(
     let head = tiff_head(reader, format).map_err(unreadable)?;
     let opened = open_decoder(reader, format);
     let mut decoder = opened.map_err(|error| decoder_problem(error, format, &head))?;
-    let exif = png_exif.or_else(|| decoder.exif_metadata().ok().flatten());
+    let exif = decoder.exif_metadata().ok().flatten();
     let xmp = decoder.xmp_metadata().ok().flatten();
     let turn = match format {
         // Its orientation is a tag of the file itself.
@@ -273,7 +282,7 @@ fn header_of_decoder<R: BufRead + Seek>(
         sample_bytes: decoder.total_bytes(),
         table_bytes: 0,
         is_plain: matches!(decoder.color_type(), ColorType::L8 | ColorType::Rgb8),
-        keeps_clear_colour: is_rgb,
+        keeps_clear_colour: false,
     }
     .checked()
 }
@@ -345,7 +354,9 @@ fn check_size((width, height): (usize, usize)) -> Result<(usize, usize), ImagePr
 /// Refuses a file whose end is missing, as far as its structure tells without decoding.
 fn check_end<R: BufRead + Seek>(reader: &mut R, format: ImageFormat) -> Result<(), ImageProblem> {
     let is_whole = match format {
-        ImageFormat::Png => png::read_layout(reader).map_err(unreadable)?.is_whole,
+        ImageFormat::Png => png::read_layout(reader)
+            .map_err(unreadable)?
+            .is_some_and(|layout| layout.is_whole),
         ImageFormat::Jpeg => jpeg_has_end(reader).map_err(unreadable)?,
         ImageFormat::WebP => webp::is_whole(reader).map_err(unreadable)?,
         _ => true,

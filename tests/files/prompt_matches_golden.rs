@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
-use vision_ekipl::data::prompt::{PromptEncoder, PromptOptions, verify_image};
+use vision_ekipl::data::prompt::{PromptEncoder, PromptOptions};
+use vision_ekipl::picture;
 use vision_ekipl::record::{ContentPart, Example, ImageSource, Message, Prompt};
 
 /// Model folder, recording of its prompts, recording that holds their pixel values.
@@ -218,8 +219,9 @@ fn every_recorded_image_passes_verification() {
     let mut verified = 0;
     for entry in std::fs::read_dir(golden("images")).expect("a folder") {
         let source = ImageSource::Path(entry.expect("an entry").path());
-        let size = verify_image(&source, false).expect("a header");
-        assert_eq!(verify_image(&source, true).expect("a picture"), size);
+        let header = picture::header(&source).expect("a header");
+        let image = picture::decode(&source).expect("a picture");
+        assert_eq!((image.width, image.height), (header.width, header.height));
         verified += 1;
     }
     assert_eq!(verified, 13);
