@@ -36,6 +36,8 @@ const MAX_SAMPLE_BYTES: u64 = 512 << 20;
 const MAX_TABLE_BYTES: u64 = 64 << 20;
 /// Most samples that all passes of a progressive JPEG together go through; seconds of work.
 const MAX_PASSED_SAMPLES: u64 = 1 << 32;
+/// From so many pixels on a picture is handled alone.
+const LARGE_PIXELS: usize = 1 << 24;
 /// Most bytes of a file.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 /// Bytes at the end of a long file in which its end marker is looked for first.
@@ -63,6 +65,12 @@ pub struct Header {
 }
 
 impl Header {
+    /// Whether several such pictures at once could fill the memory.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.width * self.height > LARGE_PIXELS
+    }
+
     /// Refuses a JPEG that goes over its pixels so often that decoding takes minutes.
     fn check_passes(&self, bytes: &[u8]) -> Result<(), ImageProblem> {
         let passes = match self.format {

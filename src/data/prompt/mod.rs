@@ -19,9 +19,10 @@ mod template_functions;
 mod tokenizer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::picture::{self, ImageProblem};
 use crate::record::{Example, ImagePatches, ImageSource, Message, Prompt};
@@ -217,7 +218,22 @@ impl PromptEncoder {
         Ok(())
     }
 
+    /// One picture as patches. Those so large that several at once would fill the memory wait for one another, in a thread
+    /// of their own: a thread that waited here for a lock could be the one that holds it, since it does other work of its
+    /// pool meanwhile.
     fn encode_image(&self, source: &ImageSource) -> Result<Arc<ImagePatches>, ImageProblem> {
+        static LARGE: LazyLock<Option<ThreadPool>> =
+            LazyLock::new(|| ThreadPoolBuilder::new().num_threads(1).build().ok());
+        match LARGE
+            .as_ref()
+            .filter(|_| picture::header(source).is_ok_and(|header| header.is_large()))
+        {
+            Some(alone) => alone.install(|| self.cut_image(source)),
+            None => self.cut_image(source),
+        }
+    }
+
+    fn cut_image(&self, source: &ImageSource) -> Result<Arc<ImagePatches>, ImageProblem> {
         let image = picture::decode(source)?;
         let size = (image.height, image.width);
         let [_, rows, columns] =
