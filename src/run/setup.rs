@@ -10,7 +10,7 @@ mod teachers;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use crate::actions::advantage::AdvantageOptions;
 use crate::actions::external_ratio::ExternalRatioOptions;
@@ -18,7 +18,7 @@ use crate::actions::generator::SamplingParameters;
 use crate::actions::selection::SelectionOptions;
 use crate::actions::teacher::TextCodec;
 use crate::config::{self, Run};
-use crate::data::prompt::{PromptEncoder, PromptOptions};
+use crate::data::prompt::{PromptEncoder, PromptError, PromptOptions};
 use crate::device::OpenDevice;
 use crate::kernels::PolicyLossOptions;
 use crate::learner::optimizer::adamw::AdamWOptions;
@@ -64,14 +64,20 @@ pub fn open_encoder(run: &Run, model_dir: &Path, context: usize) -> Result<Promp
 /// Encodes examples in parallel, in order.
 ///
 /// # Errors
-/// The first row that cannot be encoded (a picture that has changed since the start).
+/// The first row that cannot be encoded: a picture that has changed since the start, or whose header did not show that it
+/// is broken.
 pub fn encode_all(encoder: &PromptEncoder, examples: &[Arc<Example>]) -> Result<Vec<Arc<Prompt>>> {
     use rayon::prelude::*;
-    let prompts = examples
+    let prompts: Result<Vec<_>, PromptError> = examples
         .par_iter()
         .map(|example| encoder.encode(example).map(Arc::new))
-        .collect::<Result<_, _>>();
-    Ok(prompts?)
+        .collect();
+    prompts.map_err(|error| match &error {
+        PromptError::Example { problem, .. } if matches!(**problem, PromptError::Image { .. }) => {
+            anyhow!("{error}; `verify_images: full` finds such pictures before the first step")
+        }
+        _ => error.into(),
+    })
 }
 
 /// How a pool becomes a group.

@@ -287,10 +287,17 @@ fn is_outside(image: &ImageSource, home: Option<&Path>) -> bool {
 /// Why a picture file cannot be there, if one is missing.
 fn absent_picture(example: &Example) -> Option<String> {
     example.images.iter().find_map(|image| match image {
-        ImageSource::Path(path) if !path.is_file() => Some(format!(
-            "the image `{}` does not exist; `image_dir` sets where relative paths begin",
-            path.display()
-        )),
+        ImageSource::Path(path) if !path.is_file() => {
+            let shown = path.display().to_string();
+            let hint = if shown.contains('\\') {
+                "; its path holds `\\`, write `/`"
+            } else {
+                ""
+            };
+            Some(format!(
+                "the image `{shown}` does not exist; `image_dir` sets where relative paths begin{hint}"
+            ))
+        }
         _ => None,
     })
 }
