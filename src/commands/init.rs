@@ -1,6 +1,6 @@
 //! `init`: a small checkpoint with random weights, to be taught from nothing.
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::cli::InitArguments;
 use crate::json_lines;

@@ -15,6 +15,9 @@ const UNPACKED_AT_LEAST: u64 = 256 << 20;
 /// or to this many times its size. Text shrinks ten- or twentyfold; what unfolds further is no text.
 const LARGEST_RATIO: u64 = 100;
 
+/// Bytes of a text that a person wrote, at most.
+const LONGEST_TEXT: u64 = 1 << 20;
+
 /// First bytes of what is no text, what it is, and what to do about it.
 const CONTAINERS: [(&[u8], &str); 9] = [
     (
@@ -73,6 +76,11 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`read`], and text that is not UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
+    if fs::metadata(path)?.len() > LONGEST_TEXT {
+        return Err(unusable(format!(
+            "longer than {LONGEST_TEXT} bytes, too long for a text that people write"
+        )));
+    }
     let text = String::from_utf8(read(path)?).map_err(|error| {
         let place = error.utf8_error().valid_up_to();
         unusable(format!(
