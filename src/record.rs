@@ -136,6 +136,13 @@ pub struct ImagePatches {
     pub pixel_values: Vec<f32>,
 }
 
+impl ImagePatches {
+    /// The largest `max_pixels`: 8192 x 8192, and more tokens than any context holds.
+    pub const MOST_MAX_PIXELS: usize = 1 << 26;
+    /// The largest `min_pixels`: what every small picture would be blown up to.
+    pub const MOST_MIN_PIXELS: usize = 1 << 24;
+}
+
 /// An example as the policy reads it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prompt {

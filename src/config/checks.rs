@@ -54,17 +54,16 @@ pub(super) fn multiples_around(value: u64, step: u64) -> String {
 }
 
 fn pictures(run: &Run, raw: &RawConfig) -> Check {
-    let (least, most) = (run.data.min_pixels, run.data.max_pixels);
-    if least <= most {
-        return Ok(());
+    // Where one is null, the model folder's is compared when it is read.
+    match (run.data.min_pixels, run.data.max_pixels) {
+        (Some(least), Some(most)) if least > most => Err(wrong(
+            raw,
+            "max_pixels",
+            format!("is {most}, less than `min_pixels` {least}"),
+            format!("raise it to at least {least}, or lower `min_pixels`"),
+        )),
+        _ => Ok(()),
     }
-    let problem = format!("is {most}, less than `min_pixels` {least}");
-    Err(wrong(
-        raw,
-        "max_pixels",
-        problem,
-        format!("raise it to at least {least}, or lower `min_pixels`"),
-    ))
 }
 
 fn warmup(run: &Run, raw: &RawConfig) -> Check {
@@ -514,7 +513,7 @@ mod tests {
                 ],
             ),
             (
-                "min_pixels: 500000",
+                "min_pixels: 500000\nmax_pixels: 401408",
                 [
                     "`max_pixels` is 401408, less than `min_pixels` 500000",
                     "hint: raise it",

@@ -281,7 +281,10 @@ mod tests {
             (0.9, 0.9, 50)
         );
         assert_eq!((run.loss.beta, run.training_temperature()), (0.04, 1.0));
-        assert_eq!((run.data.min_pixels, run.data.max_pixels), (3136, 480_000));
+        assert_eq!(
+            (run.data.min_pixels, run.data.max_pixels),
+            (Some(3136), Some(480_000))
+        );
         assert_eq!(
             (
                 run.prompts_per_generation(),

@@ -3,6 +3,7 @@
 use super::bounds::Bounds;
 pub(crate) use super::bounds::STEPS;
 use super::value::Kind;
+use crate::record::ImagePatches;
 
 /// Most rows or completions of a batch.
 pub(crate) const ROWS: u64 = 1_000_000;
@@ -10,8 +11,11 @@ pub(crate) const ROWS: u64 = 1_000_000;
 pub(crate) const ACTIONS: u64 = 65_536;
 /// Most tokens of a prompt or a completion.
 pub(crate) const TOKENS: u64 = 1_048_576;
-/// Most pixels of a picture.
-pub(crate) const PIXELS: u64 = 100_000_000;
+/// The largest `min_pixels` and `max_pixels`.
+pub(crate) const PIXELS: [u64; 2] = [
+    ImagePatches::MOST_MIN_PIXELS as u64,
+    ImagePatches::MOST_MAX_PIXELS as u64,
+];
 /// The largest seed.
 pub(crate) const SEED: u64 = i64::MAX as u64;
 

@@ -9,6 +9,7 @@ pub mod generate;
 mod kv_cache;
 mod layers;
 pub mod packing;
+mod rope_frequencies;
 mod rotary;
 mod text;
 mod vision;

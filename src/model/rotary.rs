@@ -4,7 +4,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::config::TextConfig;
+use super::config::{TextConfig, VisionConfig};
+use super::rope_frequencies::{inverse_frequencies, text_frequencies};
 
 /// Cosines and sines of a sequence of positions.
 #[derive(Debug, Clone)]
@@ -21,13 +22,14 @@ pub(crate) struct Rotary {
 }
 
 impl Rotary {
-    /// From the angles of the first half of a head: `angles` [n, E/2], repeated for the second half.
-    fn new(angles: &[f32], half: usize, device: &Device) -> Self {
+    /// From the angles of the first half of a head: `angles` [n, E/2], repeated for the second half. `scale` multiplies
+    /// cosines and sines.
+    fn new(angles: &[f32], half: usize, scale: f32, device: &Device) -> Self {
         let count = angles.len() / half.max(1);
         let repeated = |function: fn(f32) -> f32| {
             let rows = angles.chunks_exact(half.max(1));
             let values: Vec<f32> = rows
-                .flat_map(|row| row.iter().chain(row).map(|angle| function(*angle)))
+                .flat_map(|row| row.iter().chain(row).map(|angle| function(*angle) * scale))
                 .collect();
             Tensor::<3>::from_data(TensorData::new(values, [count, 1, 2 * half]), device)
         };
@@ -50,8 +52,8 @@ impl Rotary {
     /// `apply_multimodal_rotary_pos_emb`.
     pub fn text(positions: &[[u32; 3]], config: &TextConfig, device: &Device) -> Self {
         let half = config.head_dim / 2;
-        let frequencies = inverse_frequencies(config.rope_theta, half);
-        let [temporal, height, _] = config.mrope_section;
+        let (frequencies, scale) = text_frequencies(&config.rope, half);
+        let [temporal, height, _] = config.rope.section;
         let axis =
             |index: usize| usize::from(index >= temporal) + usize::from(index >= temporal + height);
         let angle =
@@ -61,15 +63,15 @@ impl Rotary {
             .flat_map(|position| (0..half).map(move |index| (position, index)))
             .map(|(p, i)| angle(p, i))
             .collect();
-        Self::new(&angles, half, device)
+        Self::new(&angles, half, scale, device)
     }
 
     /// The vision tower's: a quarter of a head turns with the row, a quarter with the column, then both again.
     ///
     /// `positions` [n] (row, column) of patches.
-    pub fn vision(positions: &[[u32; 2]], head_dim: usize, device: &Device) -> Self {
-        let quarter = head_dim / 4;
-        let frequencies = inverse_frequencies(10_000.0, quarter);
+    pub fn vision(positions: &[[u32; 2]], config: &VisionConfig, device: &Device) -> Self {
+        let quarter = config.embed_dim / config.num_heads / 4;
+        let frequencies = inverse_frequencies(config.rope_theta, quarter);
         let angles: Vec<f32> = positions
             .iter()
             .flat_map(|position| {
@@ -78,7 +80,7 @@ impl Rotary {
                     .flat_map(|place| frequencies.iter().map(move |f| *place as f32 * f))
             })
             .collect();
-        Self::new(&angles, 2 * quarter, device)
+        Self::new(&angles, 2 * quarter, 1.0, device)
     }
 
     /// # Shapes
@@ -91,11 +93,4 @@ impl Rotary {
             .matmul(self.rotate_half.clone());
         x * self.cos.clone() + rotated.reshape([count, heads, width]) * self.sin.clone()
     }
-}
-
-/// theta^(−i/count) for i in 0..count, in f32 as transformers computes them.
-fn inverse_frequencies(theta: f64, count: usize) -> Vec<f32> {
-    (0..count)
-        .map(|index| 1.0 / (theta as f32).powf(index as f32 / count as f32))
-        .collect()
 }

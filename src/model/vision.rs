@@ -129,11 +129,7 @@ impl VisionTower {
                 .select(0, index_tensor(order, device))
                 .reshape([count, size]);
         }
-        let rotary = Rotary::vision(
-            &layout.places,
-            self.config.embed_dim / self.config.num_heads,
-            device,
-        );
+        let rotary = Rotary::vision(&layout.places, &self.config, device);
         let mut hidden = self.patch_embedding.forward(pixels);
         for (index, block) in self.blocks.iter().enumerate() {
             let spans = if self.attends_to_everything(index) {

@@ -52,8 +52,8 @@ pub fn open_device(choice: DeviceChoice) -> Result<OpenDevice> {
 /// If the folder's tokenizer, template or processor files do not serve.
 pub fn open_encoder(run: &Run, model_dir: &Path, context: usize) -> Result<PromptEncoder> {
     let options = PromptOptions {
-        min_pixels: Some(run.data.min_pixels),
-        max_pixels: Some(run.data.max_pixels),
+        min_pixels: run.data.min_pixels,
+        max_pixels: run.data.max_pixels,
         max_prompt_length: run.data.max_prompt_length,
         context_length: Some(context),
         max_completion_length: run.sampling.max_completion_length,
@@ -227,8 +227,8 @@ pub fn sampling(
 pub struct PolicyCodec<'a>(pub &'a PromptEncoder);
 
 impl TextCodec for PolicyCodec<'_> {
-    fn encode(&self, text: &str) -> Vec<u32> {
-        self.0.encode_completion(text)
+    fn encode(&self, text: &str) -> Option<Vec<u32>> {
+        self.0.encode_completion(text).ok()
     }
 
     fn decode(&self, ids: &[u32]) -> String {

@@ -8,7 +8,7 @@ use super::source::{SourceFile, files};
 use super::{code_matches, matches, module, modules, report};
 
 /// Plain Rust on host data.
-const HOST: [&str; 22] = [
+const HOST: [&str; 23] = [
     "advantage",
     "batch",
     "cli",
@@ -18,6 +18,7 @@ const HOST: [&str; 22] = [
     "json_lines",
     "likelihood",
     "metrics",
+    "model_folder",
     "options",
     "picture",
     "prompt",
@@ -32,11 +33,12 @@ const HOST: [&str; 22] = [
     "synthetic",
     "teacher",
 ];
-/// What any host module may use besides itself.
-const SHARED: [&str; 8] = [
+/// What any host module may use besides itself: what travels, and what all of them read or draw alike.
+const SHARED: [&str; 9] = [
     "record",
     "generator",
     "json_lines",
+    "model_folder",
     "options",
     "picture",
     "printable",

@@ -67,11 +67,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ),
     (
         CIRCLE_OF_FILES,
-        "src/data/prompt/image_patches.rs",
-        "goes when `PromptOptions` has a file of its own",
-    ),
-    (
-        CIRCLE_OF_FILES,
         "src/kernels/token_logprob/chunks.rs",
         "goes when `PerRow` and the sentinel have a file of their own",
     ),

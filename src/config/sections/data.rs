@@ -54,10 +54,10 @@ section! {
         task_name: Option<Task> = Kind::Optional(&Kind::Choice(TASKS)), "null";
         /// File with a prompt template, `{Question}` in the problem's place; null = the task's own.
         prompt_template: Option<PathBuf> = Kind::Optional(&Kind::Path), "null";
-        /// Smallest picture area after resizing, in pixels.
-        min_pixels: usize = Kind::Count(1, PIXELS), "3136";
-        /// Largest picture area after resizing, in pixels; one limit for rollouts, training and evaluation.
-        max_pixels: usize = Kind::Count(1, PIXELS), "401408";
+        /// Smallest picture area after resizing, in pixels; null = the model folder's own limit, as in every command.
+        min_pixels: Option<usize> = Kind::Optional(&Kind::Count(1, PIXELS[0])), "null";
+        /// Largest picture area after resizing, in pixels, also for evaluation; null = the model folder's own, and 401,408 for endpoints.
+        max_pixels: Option<usize> = Kind::Optional(&Kind::Count(1, PIXELS[1])), "null";
         /// Rows whose prompt has more tokens are rejected, never cut; null = no limit.
         max_prompt_length: Option<usize> = Kind::Optional(&Kind::Count(1, TOKENS)), "null";
         /// Share of unusable rows above which the run stops before its first step.

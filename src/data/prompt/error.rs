@@ -4,33 +4,15 @@
 
 use std::path::PathBuf;
 
+use crate::data::model_folder::ModelFileError;
 use crate::picture::ImageProblem;
 
 /// An example that cannot become a prompt, or a model folder that cannot make prompts.
 #[derive(Debug, thiserror::Error)]
 pub enum PromptError {
-    /// The model folder or one of its files is absent.
-    #[error("{}: not found; expected {expected}\nhint: {hint}", path.display())]
-    MissingFile {
-        /// The file looked for.
-        path: PathBuf,
-        /// What it should hold.
-        expected: &'static str,
-        /// The remedy.
-        hint: &'static str,
-    },
-    /// A file of the model folder is there but cannot be used.
-    #[error("{}: expected {expected}, found {found}\nhint: {hint}", path.display())]
-    BrokenFile {
-        /// The file.
-        path: PathBuf,
-        /// What it should hold.
-        expected: &'static str,
-        /// What it holds, or the reader's own words.
-        found: String,
-        /// The remedy.
-        hint: &'static str,
-    },
+    /// A file of the model folder that is absent, broken, or says what cannot be.
+    #[error(transparent)]
+    File(#[from] ModelFileError),
     /// The tokenizer lacks one of the tokens that mark pictures.
     #[error(
         "{}: the tokenizer has no token `{token}`, which marks pictures in a Qwen2-VL prompt\n\
@@ -53,25 +35,11 @@ pub enum PromptError {
         /// `config.json` or `generation_config.json`.
         path: PathBuf,
         /// The key in it.
-        key: &'static str,
+        key: String,
         /// Its value.
         found: String,
         /// What the tokenizer has.
         expected: String,
-    },
-    /// A setting of the image processor that this program does not implement, or that makes no sense.
-    #[error("{}: `{key}` is {found}; expected {expected}\nhint: {hint}", path.display())]
-    ProcessorSetting {
-        /// The processor's file.
-        path: PathBuf,
-        /// The setting.
-        key: &'static str,
-        /// Its value.
-        found: String,
-        /// Values that work.
-        expected: String,
-        /// The remedy.
-        hint: &'static str,
     },
     /// The chat template does not compile.
     #[error("{}: the chat template is not valid Jinja: {reason}\nhint: restore the file from the model's original folder", path.display())]
@@ -91,6 +59,14 @@ pub enum PromptError {
         /// The file that holds the template.
         path: PathBuf,
         /// The engine's words, with the line.
+        reason: String,
+    },
+    /// A text that this tokenizer cannot say.
+    #[error("{}: a text cannot be encoded: {reason}\nhint: leave the row out, or change its text", path.display())]
+    Unencodable {
+        /// tokenizer.json.
+        path: PathBuf,
+        /// The missing byte, or the tokenizers crate's words.
         reason: String,
     },
     /// Something about one row; the inner error says what.

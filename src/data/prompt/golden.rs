@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::PromptOptions;
 use super::image_settings::ImageSettings;
-use super::model_files::{ModelConfig, ModelFolder};
+use crate::data::model_folder::{ModelConfig, ModelFolder};
 use crate::picture::{RgbImage, decode};
 use crate::record::ImageSource;
 
@@ -35,7 +35,7 @@ pub(super) fn decoded(file: &str) -> RgbImage {
 /// The image settings of a recorded model.
 pub(super) fn image_settings(model: &str) -> ImageSettings {
     let folder = ModelFolder::open(&path(model)).expect("a folder");
-    let config = ModelConfig::open(&folder).expect("a configuration");
+    let config = ModelConfig::read(&folder).expect("a configuration");
     ImageSettings::open(&folder, &config, &PromptOptions::default()).expect("settings")
 }
 

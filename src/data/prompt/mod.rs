@@ -10,6 +10,7 @@ mod golden;
 mod image_patches;
 mod image_settings;
 mod model_files;
+mod options;
 mod prompt_length;
 mod resample;
 mod rope_positions;
@@ -17,8 +18,11 @@ mod smart_resize;
 mod special_tokens;
 mod template_functions;
 mod tokenizer;
+mod tokenizer_check;
+mod without_panic;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use rayon::prelude::*;
@@ -27,29 +31,17 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::picture::{self, ImageProblem};
 use crate::record::{Example, ImagePatches, ImageSource, Message, Prompt};
 
+use crate::data::model_folder::{ModelConfig, ModelFolder};
+
 use chat_template::ChatTemplate;
 use image_settings::ImageSettings;
-use model_files::{ModelConfig, ModelFolder, TokenizerConfig};
+use model_files::TokenizerConfig;
 use prompt_length::PromptSize;
 use tokenizer::PromptTokenizer;
 
 pub use error::PromptError;
+pub use options::PromptOptions;
 pub use special_tokens::SpecialTokens;
-
-/// What the run decides about prompts; `None` leaves it to the model's files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PromptOptions {
-    /// Least area of a picture after resizing, in pixels.
-    pub min_pixels: Option<usize>,
-    /// Largest area of a picture after resizing, in pixels.
-    pub max_pixels: Option<usize>,
-    /// Most tokens of a prompt; longer ones are refused, never cut.
-    pub max_prompt_length: Option<usize>,
-    /// Most tokens that the model can read, prompt and completion together.
-    pub context_length: Option<usize>,
-    /// Most tokens of a completion, which must find room in the context.
-    pub max_completion_length: usize,
-}
 
 /// Turns conversations with pictures into what the policy reads, and completions into tokens and back.
 ///
@@ -61,7 +53,12 @@ pub struct PromptEncoder {
     images: ImageSettings,
     special: SpecialTokens,
     options: PromptOptions,
+    /// Whether a prompt with many picture tokens was noted; one note says it for all.
+    noted: AtomicBool,
 }
+
+/// Picture tokens of a prompt from which on a note says what they come from.
+const MANY_IMAGE_TOKENS: usize = 2048;
 
 impl PromptEncoder {
     /// Reads tokenizer.json, tokenizer_config.json, the chat template, the image processor's settings, config.json and
@@ -71,15 +68,17 @@ impl PromptEncoder {
     /// A file that is missing, broken, of another kind of model, or that contradicts another one.
     pub fn open(model_dir: &Path, options: &PromptOptions) -> Result<Self, PromptError> {
         let folder = ModelFolder::open(model_dir)?;
-        let config = ModelConfig::open(&folder)?;
+        let config = ModelConfig::read(&folder)?;
         let settings = TokenizerConfig::open(&folder)?;
-        let tokenizer = PromptTokenizer::open(folder.path("tokenizer.json"))?;
+        let tokenizer = PromptTokenizer::open(&folder)?;
         let special = SpecialTokens::open(&folder, &tokenizer, &config, &settings)?;
-        if let Some(found) = config.vocab_size().filter(|&rows| rows < tokenizer.size()) {
+        tokenizer.agree(&folder, &settings)?;
+        let rows = config.text.vocab_size;
+        if rows < tokenizer.size() {
             return Err(PromptError::TokenIdMismatch {
                 path: folder.path("config.json"),
-                key: "vocab_size",
-                found: found.to_string(),
+                key: "vocab_size".to_owned(),
+                found: rows.to_string(),
                 expected: format!("ids up to {}", tokenizer.size() - 1),
             });
         }
@@ -89,6 +88,7 @@ impl PromptEncoder {
             tokenizer,
             special,
             options: options.clone(),
+            noted: AtomicBool::new(false),
         })
     }
 
@@ -148,6 +148,7 @@ impl PromptEncoder {
             .render(messages)
             .map_err(|e| of_example(id, e))?;
         let ids = self.tokenizer.encode_prompt(&rendered);
+        let ids = ids.map_err(|problem| of_example(id, problem))?;
         self.check_placeholders(id, &ids, images.len())?;
         let sizes = for_each_image(id, images, |image| {
             let header = picture::header(image)?;
@@ -159,13 +160,22 @@ impl PromptEncoder {
             images: &sizes,
         };
         let tokens = prompt_length::check_length(id, &size, &self.images, &self.options)?;
+        let image_tokens = tokens - size.text_tokens;
+        if image_tokens > MANY_IMAGE_TOKENS && !self.noted.swap(true, Ordering::Relaxed) {
+            let limit = self.images.max_pixels;
+            log::info!(
+                "example `{id}`: its pictures are {image_tokens} tokens of the prompt; `max_pixels`, here {limit}, makes them smaller"
+            );
+        }
         Ok((rendered, ids, tokens))
     }
 
     /// Tokens of a completion that was given as text. A control token spelled out in it stays plain characters, and no
     /// end token is added.
-    #[must_use]
-    pub fn encode_completion(&self, text: &str) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// [`PromptError::Unencodable`] for a text with a byte that the vocabulary lacks.
+    pub fn encode_completion(&self, text: &str) -> Result<Vec<u32>, PromptError> {
         self.tokenizer.encode_literal(text)
     }
 
@@ -438,12 +448,12 @@ mod tests {
     fn a_vocabulary_smaller_than_the_tokenizer_is_refused() {
         let folder = golden::copy_of("qwen2vl-tiny");
         golden::edit(&folder, "config.json", |file| {
-            file["vocab_size"] = 900.into()
+            file["vocab_size"] = 909.into()
         });
         let error = PromptEncoder::open(folder.path(), &PromptOptions::default());
         let text = error.expect_err("too small").to_string();
         assert!(
-            text.contains("`vocab_size` is 900, but the tokenizer has ids up to 909"),
+            text.contains("`vocab_size` is 909, but the tokenizer has ids up to 909"),
             "{text}"
         );
     }

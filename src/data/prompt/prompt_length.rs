@@ -113,13 +113,22 @@ fn fitting_max_pixels(
 ) -> Option<usize> {
     let room = limit.checked_sub(size.text_tokens)?;
     let token_pixels = settings.factor() * settings.factor();
+    let fits = |tokens: usize| count_tokens(size.images, settings, tokens * token_pixels) <= room;
     let smallest = settings.min_pixels.div_ceil(token_pixels).max(1);
-    let largest = settings.max_pixels / token_pixels;
-    (smallest..=largest)
-        .rev()
-        .map(|tokens| tokens * token_pixels)
-        .find(|&max_pixels| count_tokens(size.images, settings, max_pixels) <= room)
-        .filter(|_| !size.images.is_empty())
+    let (mut low, mut high) = (smallest, settings.max_pixels / token_pixels + 1);
+    if size.images.is_empty() || low >= high || !fits(low) {
+        return None;
+    }
+    // Pictures never shrink when the limit grows: the largest limit that fits lies at `low`, below `high`.
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Some(low * token_pixels)
 }
 
 fn count_tokens(images: &[(usize, usize)], settings: &ImageSettings, max_pixels: usize) -> usize {
@@ -136,7 +145,7 @@ mod tests {
 
     const IMAGES: [(usize, usize); 2] = [(150, 200), (62, 90)];
 
-    fn checked(options: PromptOptions) -> Result<(), PromptError> {
+    fn checked(options: PromptOptions) -> Result<usize, PromptError> {
         // 12 and 6 tokens for the pictures.
         let size = PromptSize {
             text_tokens: 70,
@@ -175,6 +184,39 @@ mod tests {
         let settings = golden::image_settings("qwen2vl-tiny");
         assert!(count_tokens(&IMAGES, &settings, 4704) <= 10);
         assert!(count_tokens(&IMAGES, &settings, 4704 + 784) > 10);
+    }
+
+    /// The search against trying every limit, and its time at the largest limit that a run may set.
+    #[test]
+    fn the_largest_limit_that_fits_is_found_at_once() {
+        let mut settings = golden::image_settings("qwen2vl-tiny");
+        let images = [(150, 200), (62, 90), (1000, 30), (3000, 2000)];
+        for (text_tokens, limit) in (0..40).map(|step| (step * 3 % 17, 3 * step + 1)) {
+            let size = PromptSize {
+                text_tokens,
+                images: &images,
+            };
+            settings.max_pixels = 100 * 784;
+            let fits = |tokens: &usize| {
+                text_tokens + count_tokens(&images, &settings, tokens * 784) <= limit
+            };
+            let tried = (4..=100).rev().find(fits).map(|tokens| tokens * 784);
+            assert_eq!(
+                fitting_max_pixels(&size, &settings, limit),
+                tried,
+                "{limit}"
+            );
+        }
+        settings.max_pixels = crate::record::ImagePatches::MOST_MAX_PIXELS;
+        let size = PromptSize {
+            text_tokens: 0,
+            images: &[(8000, 8000); 200],
+        };
+        let found = fitting_max_pixels(&size, &settings, 200 * 1000).expect("a limit");
+        assert!(
+            count_tokens(size.images, &settings, found) <= 200_000,
+            "{found}"
+        );
     }
 
     #[test]

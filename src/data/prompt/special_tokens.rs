@@ -5,15 +5,15 @@
 use std::path::PathBuf;
 
 use super::error::PromptError;
-use super::model_files::{GenerationConfig, ModelConfig, ModelFolder, TokenizerConfig};
+use super::model_files::{GenerationConfig, TokenizerConfig, TurnTokens};
 use super::tokenizer::PromptTokenizer;
+use crate::data::model_folder::{ImageTokenIds, ModelConfig, ModelFileError, ModelFolder};
 
 const IMAGE_PAD: &str = "<|image_pad|>";
 const VIDEO_PAD: &str = "<|video_pad|>";
 const VISION_START: &str = "<|vision_start|>";
 const VISION_END: &str = "<|vision_end|>";
 const VISION_PAD: &str = "<|vision_pad|>";
-const TURN_END: &str = "<|im_end|>";
 
 /// Ids of tokens with a meaning of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl SpecialTokens {
     ///
     /// # Errors
     /// [`PromptError::MissingToken`] for a text-only tokenizer, [`PromptError::TokenIdMismatch`],
-    /// [`PromptError::BrokenFile`] if no token ends a turn.
+    /// [`PromptError::File`] if no token ends a turn.
     pub(super) fn open(
         folder: &ModelFolder,
         tokenizer: &PromptTokenizer,
@@ -48,18 +48,18 @@ impl SpecialTokens {
     ) -> Result<Self, PromptError> {
         let path = folder.path("config.json");
         let marker = |token, key, configured| marker(tokenizer, &path, token, key, configured);
-        let image_pad = marker(IMAGE_PAD, "image_token_id", config.image_token_id)?;
-        let video_pad = marker(VIDEO_PAD, "video_token_id", config.video_token_id)?;
-        let start = config.vision_start_token_id;
-        let vision_start = marker(VISION_START, "vision_start_token_id", start)?;
-        let end = config.vision_end_token_id;
-        let vision_end = marker(VISION_END, "vision_end_token_id", end)?;
+        let ids = ImageTokenIds::read(folder, config)?;
+        let image_pad = marker(IMAGE_PAD, "image_token_id", Some(ids.image))?;
+        let video_pad = marker(VIDEO_PAD, "video_token_id", ids.video)?;
+        let vision_start = marker(VISION_START, "vision_start_token_id", ids.vision_start)?;
+        let vision_end = marker(VISION_END, "vision_end_token_id", ids.vision_end)?;
         let generation = GenerationConfig::open(folder)?;
-        let end_tokens = end_tokens(folder, tokenizer, config, settings, &generation)?;
+        let turns = TurnTokens::open(folder)?;
+        let end_tokens = end_tokens(folder, tokenizer, settings, &turns, &generation)?;
         let pad = (settings.pad_token.as_ref())
             .and_then(|token| tokenizer.token_id(token.as_str()))
             .or(generation.pad_token_id)
-            .or(config.pad_token_id())
+            .or(turns.pad_token_id())
             .filter(|&id| tokenizer.knows(id as usize))
             .unwrap_or(end_tokens[0]);
         Ok(Self {
@@ -101,7 +101,7 @@ fn marker(
     match configured {
         Some(found) if found != id => Err(PromptError::TokenIdMismatch {
             path: config_path.to_owned(),
-            key,
+            key: key.to_owned(),
             found: found.to_string(),
             expected: format!("{token} at {id}"),
         }),
@@ -113,28 +113,32 @@ fn marker(
 fn end_tokens(
     folder: &ModelFolder,
     tokenizer: &PromptTokenizer,
-    config: &ModelConfig,
     settings: &TokenizerConfig,
+    turns: &TurnTokens,
     generation: &GenerationConfig,
 ) -> Result<Vec<u32>, PromptError> {
     let (name, listed) = match &generation.eos_token_id {
         Some(ids) => ("generation_config.json", Some(ids)),
-        None => ("config.json", config.eos_token_id()),
+        None => ("config.json", turns.eos_token_id()),
     };
     let listed = listed.map(|ids| ids.to_vec()).unwrap_or_default();
     if let Some(id) = listed.iter().find(|&&id| !tokenizer.knows(id as usize)) {
         return Err(PromptError::TokenIdMismatch {
             path: folder.path(name),
-            key: "eos_token_id",
+            key: "eos_token_id".to_owned(),
             found: id.to_string(),
             expected: format!("no such token, only ids below {}", tokenizer.size()),
         });
     }
-    let own = settings
-        .eos_token
-        .as_ref()
-        .map_or(TURN_END, |token| token.as_str());
-    let mut ids: Vec<u32> = tokenizer.token_id(own).into_iter().collect();
+    let own = settings.eos();
+    let mut ids: Vec<u32> = own
+        .and_then(|token| tokenizer.token_id(token))
+        .into_iter()
+        .collect();
+    // transformers would add it to the vocabulary, where the model has no row for it.
+    if ids.is_empty() && settings.eos_token.is_some() && own.is_some() {
+        return Err(no_end_token(folder.path(TokenizerConfig::NAME), own));
+    }
     for id in listed {
         if !ids.contains(&id) {
             ids.push(id);
@@ -146,13 +150,16 @@ fn end_tokens(
     Ok(ids)
 }
 
-fn no_end_token(path: PathBuf, own: &str) -> PromptError {
-    PromptError::BrokenFile {
+fn no_end_token(path: PathBuf, own: Option<&str>) -> PromptError {
+    PromptError::File(ModelFileError::Broken {
         path,
         expected: "`eos_token`, the token that ends a turn",
-        found: format!("`{own}`, which the tokenizer lacks"),
+        found: own.map_or_else(
+            || "none in any file".to_owned(),
+            |own| format!("`{}`, which the tokenizer lacks", own.escape_debug()),
+        ),
         hint: "restore tokenizer_config.json and generation_config.json from the model's original folder",
-    }
+    })
 }
 
 #[cfg(test)]
@@ -162,8 +169,8 @@ mod tests {
 
     fn opened(folder: &std::path::Path) -> Result<SpecialTokens, PromptError> {
         let folder = ModelFolder::open(folder)?;
-        let tokenizer = PromptTokenizer::open(folder.path("tokenizer.json"))?;
-        let config = ModelConfig::open(&folder)?;
+        let tokenizer = PromptTokenizer::open(&folder)?;
+        let config = ModelConfig::read(&folder)?;
         let settings = TokenizerConfig::open(&folder)?;
         SpecialTokens::open(&folder, &tokenizer, &config, &settings)
     }
@@ -201,6 +208,38 @@ mod tests {
         );
         std::fs::remove_file(folder.path().join("generation_config.json")).expect("removed");
         assert_eq!(opened(folder.path()).expect("tokens").end_tokens, [898]);
+    }
+
+    /// Source: `Qwen2Tokenizer.__init__` of transformers.
+    #[test]
+    fn an_absent_end_token_is_that_of_the_tokenizer_s_class() {
+        for (eos, expected) in [
+            (None, vec![896, 898]),
+            (Some(serde_json::Value::Null), vec![898, 896]),
+            (Some("<|im_start|>".into()), vec![897, 898, 896]),
+        ] {
+            let folder = golden::copy_of("qwen2vl-tiny");
+            golden::edit(&folder, "tokenizer_config.json", |file| {
+                file.as_object_mut()
+                    .expect("an object")
+                    .shift_remove("eos_token");
+                if let Some(eos) = eos {
+                    file["eos_token"] = eos;
+                }
+            });
+            assert_eq!(opened(folder.path()).expect("tokens").end_tokens, expected);
+        }
+        let folder = golden::copy_of("qwen2vl-tiny");
+        golden::edit(&folder, "tokenizer_config.json", |file| {
+            file["eos_token"] = "<eos>".into()
+        });
+        let text = opened(folder.path())
+            .expect_err("no such token")
+            .to_string();
+        assert!(
+            text.contains("found `<eos>`, which the tokenizer lacks"),
+            "{text}"
+        );
     }
 
     #[test]

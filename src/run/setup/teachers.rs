@@ -169,7 +169,7 @@ pub fn endpoint_teacher(
         seed: Some(endpoint.seed.unwrap_or(run.runtime.seed)),
         logprobs: endpoint.logprobs,
         prompt_template: template.transpose()?,
-        max_pixels: run.data.max_pixels,
+        max_pixels: run.data.max_pixels.unwrap_or(EndpointOptions::MAX_PIXELS),
         image_folder: sendable_images(run)?,
         patience: Patience {
             timeout: Duration::try_from_secs_f64(endpoint.timeout_s).unwrap_or(Duration::MAX),

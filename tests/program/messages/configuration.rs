@@ -79,7 +79,14 @@ fn values_that_a_key_does_not_take() {
             "[1]",
             ["has 1 weights for 3 reward functions", "one weight per"],
         ),
-        ("max_pixels", "100", ["`max_pixels` is 100", "raise it"]),
+        (
+            "max_pixels",
+            "1000000000000",
+            [
+                "`max_pixels` is ",
+                "a whole number from 1 to 67108864, or null",
+            ],
+        ),
     ] {
         training_refused(&work, "run", &[(key, value)], &words);
         let config = work.config("run", &[]);

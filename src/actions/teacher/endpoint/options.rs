@@ -162,6 +162,9 @@ pub struct EndpointOptions {
 }
 
 impl EndpointOptions {
+    /// What pictures are scaled down to for a server where the run sets no `max_pixels`: its price grows with them.
+    pub const MAX_PIXELS: usize = 401_408;
+
     /// An entry with its three required keys and the default of every other.
     #[must_use]
     pub fn new(name: &str, base_url: &str, model: &str) -> Self {
@@ -177,7 +180,7 @@ impl EndpointOptions {
             seed: None,
             logprobs: false,
             prompt_template: None,
-            max_pixels: 401_408,
+            max_pixels: Self::MAX_PIXELS,
             image_folder: None,
             patience: Patience::default(),
             budget: Budget::default(),
