@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::rows::{self, Outcome, Row};
 use crate::cli::ScoreArguments;
@@ -74,7 +74,9 @@ fn completion(
     let ids = match (&row.completion_ids, &row.example.target) {
         (Some(ids), _) => ids.clone(),
         (None, Some(text)) => {
-            let mut ids = encoder.encode_completion(text);
+            let mut ids = encoder
+                .encode_completion(text)
+                .with_context(|| place.clone())?;
             ids.push(encoder.special().end_tokens[0]);
             ids
         }

@@ -242,7 +242,8 @@ fn targets(run: &Run, encoder: &PromptEncoder, examples: &[Arc<Example>]) -> Res
                 example.id
             ),
         };
-        let mut token_ids = encoder.encode_completion(&text);
+        let place = || format!("{}: the target of row `{}`", example.origin, example.id);
+        let mut token_ids = encoder.encode_completion(&text).with_context(place)?;
         token_ids.push(encoder.special().end_tokens[0]);
         if token_ids.len() > run.sampling.max_completion_length {
             bail!(

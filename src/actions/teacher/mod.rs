@@ -91,8 +91,9 @@ pub trait Teacher {
 
 /// The policy's tokenizer, as far as external text needs it.
 pub trait TextCodec {
-    /// Token ids of a text. Special tokens are **not** recognised: a literal `<|im_end|>` becomes ordinary tokens.
-    fn encode(&self, text: &str) -> Vec<u32>;
+    /// Token ids of a text, `None` if the vocabulary lacks one of its bytes. Special tokens are **not** recognised: a
+    /// literal `<|im_end|>` becomes ordinary tokens.
+    fn encode(&self, text: &str) -> Option<Vec<u32>>;
 
     /// The text of ids, special tokens skipped.
     fn decode(&self, ids: &[u32]) -> String;
@@ -114,6 +115,8 @@ pub enum DropReason {
     TooLong,
     /// The tokenizer made an end token out of the text itself.
     ControlToken,
+    /// The tokenizer has no token for a byte of the text.
+    Unencodable,
 }
 
 impl DropReason {
@@ -126,6 +129,7 @@ impl DropReason {
             Self::EndpointLength => "endpoint_length",
             Self::TooLong => "too_long",
             Self::ControlToken => "control_token",
+            Self::Unencodable => "unencodable",
         }
     }
 }
@@ -293,7 +297,7 @@ pub fn to_action(
     if answer.finish_reason == FinishReason::Length {
         return Err(DropReason::EndpointLength);
     }
-    let mut token_ids = codec.encode(text);
+    let mut token_ids = codec.encode(text).ok_or(DropReason::Unencodable)?;
     if token_ids.contains(&codec.end_token()) {
         return Err(DropReason::ControlToken);
     }
@@ -355,8 +359,8 @@ mod tests {
     pub(super) struct Characters;
 
     impl TextCodec for Characters {
-        fn encode(&self, text: &str) -> Vec<u32> {
-            text.chars().map(u32::from).collect()
+        fn encode(&self, text: &str) -> Option<Vec<u32>> {
+            Some(text.chars().map(u32::from).collect())
         }
 
         fn decode(&self, ids: &[u32]) -> String {

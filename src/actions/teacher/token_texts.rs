@@ -87,7 +87,7 @@ mod tests {
     }
 
     fn found(texts: &TokenTexts, text: &str) -> Option<TextLogprobs> {
-        let mut ids = Characters.encode(text);
+        let mut ids = Characters.encode(text).expect("ids");
         ids.push(0);
         texts.of_text(text, &ids, &Characters)
     }

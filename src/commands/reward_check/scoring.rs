@@ -1,6 +1,6 @@
 //! Completions of a file -> actions with rewards, in batches as training has them.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::completion_rows::CompletionRow;
 use crate::actions::reward::{CharacterRange, Rewards, ScoreContext};
@@ -53,8 +53,9 @@ pub(super) fn score(
             };
             let batch = part
                 .iter()
-                .map(|(row, example)| (vec![action(row, tokenizer)], *example));
-            let groups = rewards.score_batch(batch.collect(), &context)?;
+                .map(|(row, example)| Ok((vec![action(row, tokenizer)?], *example)))
+                .collect::<Result<_>>()?;
+            let groups = rewards.score_batch(batch, &context)?;
             scored.extend(groups.into_iter().flatten());
             part.iter().for_each(|_| progress.advance(""));
         }
@@ -63,27 +64,30 @@ pub(super) fn score(
     Ok(scored)
 }
 
-fn action(row: &CompletionRow, tokenizer: Option<&PromptEncoder>) -> Action {
+fn action(row: &CompletionRow, tokenizer: Option<&PromptEncoder>) -> Result<Action> {
     let tokenise = |encoder: &PromptEncoder| {
-        let mut ids = encoder.encode_completion(&row.text);
+        let place = || format!("{}: completion `{}`", row.origin, row.id);
+        let mut ids = encoder.encode_completion(&row.text).with_context(place)?;
         let end = encoder.special().end_tokens.first();
         ids.extend(end.filter(|_| row.finish == FinishReason::Stop));
-        ids
+        anyhow::Ok(ids)
     };
-    let given = row.token_ids.clone();
-    Action {
+    let token_ids = match (&row.token_ids, tokenizer) {
+        (Some(ids), _) => ids.clone(),
+        (None, Some(encoder)) => tokenise(encoder)?,
+        (None, None) => Vec::new(),
+    };
+    Ok(Action {
         source: match row.source.as_deref() {
             None | Some("policy") => Source::Policy,
             Some(name) => Source::External(name.into()),
         },
-        token_ids: given
-            .or_else(|| tokenizer.map(tokenise))
-            .unwrap_or_default(),
+        token_ids,
         text: row.text.clone(),
         sampling_logprobs: None,
         external_logprobs: None,
         external_logprob_sum: None,
         old_logprobs: None,
         finish: row.finish,
-    }
+    })
 }

@@ -6,9 +6,16 @@ use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::value::Kwargs;
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
+use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::Serialize;
 use serde_json::ser::Formatter;
+
+/// Longest prompt as text, in bytes: no context holds as much.
+pub(super) const LONGEST_TEXT: usize = 8 << 20;
+
+/// Spaces per level of JSON.
+const MOST_INDENT: usize = 64;
 
 /// Adds `raise_exception`, `strftime_now` and the plain `tojson` (Jinja's own escapes HTML).
 ///
@@ -17,6 +24,64 @@ pub(super) fn register(environment: &mut Environment<'_>) {
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", tojson);
+}
+
+/// Python's methods of strings, lists and dictionaries. They are paid for before they are called: the engine only counts
+/// what they give back.
+pub(super) fn python_method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    method: &str,
+    arguments: &[Value],
+) -> Result<Value, Error> {
+    const BYTES_PER_FUEL: u64 = 64;
+    let bytes = |value: &Value| value.as_str().map_or(0, |text| text.len() as u64);
+    let own = bytes(value);
+    let made = match (method, arguments) {
+        ("replace", [old, new, ..]) => {
+            let (text, old) = (
+                value.as_str().unwrap_or_default(),
+                old.as_str().unwrap_or_default(),
+            );
+            (text.matches(old).count() as u64).saturating_mul(bytes(new))
+        }
+        ("join", [items, ..]) => joined(own, items),
+        ("format", arguments) => {
+            let text = value.as_str().unwrap_or_default();
+            let widest: u64 = arguments.iter().map(|value| bytes(value).max(32)).sum();
+            let places = text.matches('{').count() as u64;
+            places.saturating_mul(widest).saturating_add(widths(text))
+        }
+        _ => 0,
+    };
+    state.consume_fuel(own.saturating_add(made) / BYTES_PER_FUEL)?;
+    unknown_method_callback(state, value, method, arguments)
+}
+
+/// Bytes of the items with `between` bytes around each.
+fn joined(between: u64, items: &Value) -> u64 {
+    let Ok(items) = items.try_iter() else {
+        return 0;
+    };
+    let mut sum: u64 = 0;
+    for item in items {
+        let length = item.as_str().map_or(16, |text| text.len() as u64);
+        sum = sum.saturating_add(length).saturating_add(between);
+        if sum > LONGEST_TEXT as u64 {
+            break;
+        }
+    }
+    sum
+}
+
+/// The sum of all numbers in a format string: its widths and precisions at most.
+fn widths(text: &str) -> u64 {
+    let numbers = text.split(|letter: char| !letter.is_ascii_digit());
+    numbers
+        .filter(|number| !number.is_empty())
+        .fold(0, |sum: u64, number| {
+            sum.saturating_add(number.parse().unwrap_or(u64::MAX))
+        })
 }
 
 fn raise_exception(message: String) -> Result<Value, Error> {
@@ -39,12 +104,9 @@ fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
             return Err(Error::new(ErrorKind::InvalidOperation, detail));
         }
     };
-    let unusable = |error: serde_json::Error| {
-        Error::new(ErrorKind::BadSerialization, format!("tojson: {error}"))
-    };
-    let mut value = serde_json::to_value(&value).map_err(unusable)?;
-    if sort_keys == Some(true) {
-        value.sort_all_objects();
+    if indent.is_some_and(|indent| indent > MOST_INDENT) {
+        let detail = format!("tojson: `indent` takes at most {MOST_INDENT}");
+        return Err(Error::new(ErrorKind::InvalidOperation, detail));
     }
     let formatter = PythonFormatter {
         indent,
@@ -53,15 +115,61 @@ fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
         depth: 0,
         has_entries: false,
     };
-    let mut bytes = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-    value.serialize(&mut serializer).map_err(unusable)?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let text = if sort_keys == Some(true) {
+        let plain = written(&value, serde_json::ser::CompactFormatter)?;
+        let mut sorted: serde_json::Value = serde_json::from_str(&plain).map_err(unusable)?;
+        sorted.sort_all_objects();
+        written(&sorted, formatter)?
+    } else {
+        written(&value, formatter)?
+    };
     Ok(if ensure_ascii == Some(true) {
         escape_non_ascii(&text)
     } else {
         text
     })
+}
+
+fn unusable(error: serde_json::Error) -> Error {
+    Error::new(ErrorKind::BadSerialization, format!("tojson: {error}"))
+}
+
+/// A value as JSON, which ends with an error where it gets longer than any prompt.
+fn written(value: &impl Serialize, formatter: impl Formatter) -> Result<String, Error> {
+    let mut output = Limited(Vec::new());
+    let mut serializer = serde_json::Serializer::with_formatter(&mut output, formatter);
+    value.serialize(&mut serializer).map_err(unusable)?;
+    Ok(String::from_utf8_lossy(&output.0).into_owned())
+}
+
+/// Text up to the longest prompt.
+pub(super) struct LimitedText(pub(super) String);
+
+impl std::fmt::Write for LimitedText {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        if self.0.len() + text.len() > LONGEST_TEXT {
+            return Err(std::fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
+/// Bytes up to the longest prompt.
+struct Limited(Vec<u8>);
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > LONGEST_TEXT {
+            return Err(io::Error::other("longer than any prompt"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// `\uXXXX` for everything beyond ASCII; in JSON that can only stand inside strings.
@@ -114,7 +222,7 @@ impl PythonFormatter {
 
     fn new_line<W: ?Sized + Write>(&self, writer: &mut W) -> io::Result<()> {
         match self.indent {
-            Some(indent) => write!(writer, "\n{}", " ".repeat(indent * self.depth)),
+            Some(indent) => write!(writer, "\n{:1$}", "", indent * self.depth),
             None => Ok(()),
         }
     }
@@ -164,82 +272,12 @@ fn strftime_now(format: String) -> Result<String, Error> {
     strftime(&format, seconds).map_err(|detail| Error::new(ErrorKind::InvalidOperation, detail))
 }
 
-const WEEKDAYS: [&str; 7] = [
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-    "Sunday",
-];
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-
-/// Python's `strftime` in UTC, for the directives that dates in prompts use.
+/// Python's `strftime` in UTC.
 fn strftime(format: &str, seconds: u64) -> Result<String, String> {
-    let days = seconds / 86_400;
-    let (year, month, day) = civil_date(days);
-    let weekday = WEEKDAYS[(days as usize + 3) % 7];
-    let month_name = MONTHS[month as usize - 1];
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let mut text = String::new();
-    let mut characters = format.chars();
-    while let Some(character) = characters.next() {
-        if character != '%' {
-            text.push(character);
-            continue;
-        }
-        match characters.next() {
-            Some('Y') => text.push_str(&format!("{year:04}")),
-            Some('y') => text.push_str(&format!("{:02}", year % 100)),
-            Some('m') => text.push_str(&format!("{month:02}")),
-            Some('d') => text.push_str(&format!("{day:02}")),
-            Some('H') => text.push_str(&format!("{hour:02}")),
-            Some('M') => text.push_str(&format!("{minute:02}")),
-            Some('S') => text.push_str(&format!("{second:02}")),
-            Some('B') => text.push_str(month_name),
-            Some('b') => text.push_str(&month_name[..3]),
-            Some('A') => text.push_str(weekday),
-            Some('a') => text.push_str(&weekday[..3]),
-            Some('%') => text.push('%'),
-            other => {
-                let directive = other.map(String::from).unwrap_or_default();
-                return Err(format!(
-                    "strftime_now: %{directive} is not one of %Y %y %m %d %H %M %S %B %b %A %a %%"
-                ));
-            }
-        }
-    }
-    Ok(text)
-}
-
-/// Year, month and day of a day since 1970-01-01, by counting in 400-year cycles from March.
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let cycle = shifted / 146_097;
-    let day_of_cycle = shifted % 146_097;
-    let year_of_cycle =
-        (day_of_cycle - day_of_cycle / 1460 + day_of_cycle / 36_524 - day_of_cycle / 146_096) / 365;
-    let day_of_year =
-        day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    let year = cycle * 400 + year_of_cycle + u64::from(month <= 2);
-    (year, month, day)
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    let moment = jiff::Timestamp::from_second(seconds).map_err(|error| error.to_string())?;
+    let moment = moment.to_zoned(jiff::tz::TimeZone::UTC);
+    jiff::fmt::strtime::format(format, &moment).map_err(|error| format!("strftime_now: {error}"))
 }
 
 #[cfg(test)]
@@ -299,7 +337,7 @@ mod tests {
             strftime("%Y-%m-%d", 4_107_542_399).expect("a date"),
             "2100-02-28"
         );
-        let error = strftime("%Q", 0).expect_err("unknown");
-        assert!(error.contains("%Q is not one of"), "{error}");
+        let error = strftime("%!", 0).expect_err("unknown");
+        assert!(error.contains("strftime_now: "), "{error}");
     }
 }
