@@ -134,7 +134,13 @@ impl Learner {
         device: &Device,
     ) -> Result<Self, LearnError> {
         if config.text.tie_word_embeddings {
-            weights.tie_head();
+            if weights.has_own_head() {
+                log::warn!(
+                    "{folder}: config.json ties the head to the embedding, but the files hold another one: lm_head.weight is the head, as in transformers 5\nhint: set `tie_word_embeddings` to false"
+                );
+            } else {
+                weights.tie_head();
+            }
         }
         Qwen2Vl::new(&config, &weights, folder, device)?;
         let suppressed = options

@@ -15,12 +15,32 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// What to do about a tensor that is in none of the files.
+    fn remedy(&self, name: &str) -> String {
+        if name == "lm_head.weight" {
+            return "config.json does not tie the head to the embedding: copy all weight files, or set `tie_word_embeddings` to true if the model has no head of its own".to_owned();
+        }
+        let ending = format!(".{name}");
+        match self
+            .weights
+            .iter()
+            .find(|(found, _)| found.ends_with(&ending))
+        {
+            Some((found, _)) => format!(
+                "the files call it `{}`: save the model without what wraps it, so that names begin with `model.` or `visual.`",
+                found.escape_debug()
+            ),
+            None => "the shards are incomplete, or config.json belongs to another model".to_owned(),
+        }
+    }
+
     fn flat(&self, name: &str, expected: &[usize]) -> Result<Tensor<1>, WeightsError> {
         let folder = self.folder.to_owned();
         let Some(parameter) = self.weights.get(name) else {
             return Err(WeightsError::Missing {
                 folder,
                 name: name.to_owned(),
+                hint: self.remedy(name),
             });
         };
         if parameter.shape != expected {

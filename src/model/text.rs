@@ -42,7 +42,7 @@ impl TextModel {
     pub fn new(config: &TextConfig, source: &Source<'_>) -> Result<Self, WeightsError> {
         let table = [config.vocab_size, config.hidden_size];
         let embedding = source.matrix("model.embed_tokens.weight", &table)?;
-        let tied = config.tie_word_embeddings || source.weights.get("lm_head.weight").is_none();
+        let tied = config.tie_word_embeddings && !source.weights.has_own_head();
         let head = if tied {
             embedding.clone()
         } else {

@@ -5,16 +5,19 @@
 //! values one by one. Knows nothing of what the parameters mean.
 
 mod error;
+mod files;
 mod save;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+
+use files::{EMBEDDING, HEAD, WeightFiles, hub_name, unwrapped};
 
 pub use error::WeightsError;
 pub use save::{UnusableValues, write_tensors};
@@ -50,22 +53,19 @@ struct Layout {
 pub struct Weights {
     parameters: BTreeMap<String, Parameter>,
     layout: Layout,
+    /// Whether the files hold a head that is another table than the embedding.
+    own_head: bool,
 }
 
-/// The hub's name of a tensor that transformers 5 calls `model.visual.*` or `model.language_model.*`.
-fn hub_name(name: &str) -> String {
-    let renames = [
-        ("model.visual.", "visual."),
-        ("model.language_model.", "model."),
-        ("language_model.model.", "model."),
-    ];
-    for (from, to) in renames {
-        if let Some(rest) = name.strip_prefix(from) {
-            return format!("{to}{rest}");
-        }
-    }
-    name.strip_prefix("language_model.lm_head")
-        .map_or_else(|| name.to_owned(), |rest| format!("lm_head{rest}"))
+/// What a pass over the files has seen.
+#[derive(Default)]
+struct Seen {
+    /// The file of each hub name.
+    files: BTreeMap<String, String>,
+    /// Names that lost a wrapper, the first of them.
+    wrapped: Option<String>,
+    /// Fingerprints of the embedding and of the head.
+    tables: [Option<u64>; 2],
 }
 
 impl Weights {
@@ -73,39 +73,45 @@ impl Weights {
     /// copy of the model exists on the host. `max_buffer_bytes` is the device's limit for one buffer.
     ///
     /// # Errors
-    /// If a file is absent or broken, a tensor has another number format, is not finite, or is too large for the device.
+    /// If a file is absent or broken, a tensor has another number format, is not finite, stands twice, belongs to an
+    /// adapter, or is too large for the device.
     pub fn load(
         folder: &Path,
         device: &Device,
         max_buffer_bytes: u64,
     ) -> Result<Self, WeightsError> {
-        let (files, index) = shard_files(folder)?;
-        let mut weights = Self {
-            layout: Layout {
-                files: Vec::new(),
-                index,
-            },
-            ..Self::default()
-        };
-        for file in files {
-            weights.load_file(&folder.join(&file), file, device, max_buffer_bytes)?;
+        let files = WeightFiles::find(folder)?;
+        let mut weights = Self::default();
+        weights.layout.index = files.index;
+        let mut seen = Seen::default();
+        for file in files.names {
+            weights.load_file(folder, file, &mut seen, (device, max_buffer_bytes))?;
         }
+        if let Some(name) = seen.wrapped {
+            let folder = folder.display();
+            log::info!(
+                "{folder}: names such as `{name}` lose what wrapped the model when it was saved"
+            );
+        }
+        let [embedding, head] = seen.tables;
+        weights.own_head = head.is_some() && head != embedding;
         Ok(weights)
     }
 
     fn load_file(
         &mut self,
-        path: &Path,
+        folder: &Path,
         file: String,
-        device: &Device,
-        limit: u64,
+        seen: &mut Seen,
+        (device, limit): (&Device, u64),
     ) -> Result<(), WeightsError> {
+        let path = folder.join(&file);
         let shown = path.display().to_string();
         let io = |source| WeightsError::Io {
             path: shown.clone(),
             source,
         };
-        let handle = std::fs::File::open(path).map_err(io)?;
+        let handle = std::fs::File::open(&path).map_err(io)?;
         let bytes = handle.metadata().map_err(io)?.len();
         let broken = |problem: String| WeightsError::Broken {
             path: shown.clone(),
@@ -118,6 +124,9 @@ impl Weights {
         // SAFETY: the map is read-only and dropped before this function returns; a checkpoint that another program
         // truncates meanwhile ends the process, as with every reader of mapped safetensors.
         let map = unsafe { Mmap::map(&handle) }.map_err(io)?;
+        if let Some(found) = instead(&map) {
+            return Err(broken(found.to_owned()));
+        }
         let tensors = SafeTensors::deserialize(&map).map_err(|error| {
             let announced = announced_bytes(&map).filter(|announced| *announced != bytes);
             let expected = announced.map_or_else(String::new, |announced| {
@@ -132,9 +141,14 @@ impl Weights {
             let view = tensors
                 .tensor(name)
                 .map_err(|error| broken(error.to_string()))?;
+            let own = unwrapped(name).ok_or_else(|| WeightsError::Adapter {
+                path: shown.clone(),
+                name: name.to_owned(),
+            })?;
+            let hub = seen.note(name, &own, &shown)?;
             let values = to_f32(&view, &shown, name)?;
             let needed = values.len() as u64 * 4;
-            let hub = hub_name(name);
+            seen.note_table(&hub, &values);
             if needed > limit {
                 return Err(WeightsError::TooLarge {
                     name: hub,
@@ -145,7 +159,7 @@ impl Weights {
             let shape = view.shape().to_vec();
             self.insert(&hub, values, shape, device);
             stored.push(StoredTensor {
-                name: name.to_owned(),
+                name: own,
                 hub_name: hub,
                 dtype: view.dtype(),
             });
@@ -198,7 +212,14 @@ impl Weights {
 
     /// Lets go of a head that the embedding serves as: it is no parameter, and files that repeat it get the embedding.
     pub fn tie_head(&mut self) {
-        self.remove(save::HEAD);
+        self.remove(HEAD);
+    }
+
+    /// Whether the files hold a head that is another table than the embedding; then it is the head, whatever config.json
+    /// says of tying, as in transformers 5.
+    #[must_use]
+    pub const fn has_own_head(&self) -> bool {
+        self.own_head
     }
 
     /// Takes a parameter out; the file layout is kept.
@@ -246,55 +267,59 @@ impl Weights {
         Self {
             parameters: self.parameters.iter().map(track).collect(),
             layout: Layout::default(),
+            own_head: self.own_head,
         }
     }
 }
 
-/// The files that hold the weights: the index's, or `model.safetensors`.
-fn shard_files(folder: &Path) -> Result<(Vec<String>, Option<Value>), WeightsError> {
-    let index_path: PathBuf = folder.join("model.safetensors.index.json");
-    if !index_path.is_file() {
-        if !folder.join("model.safetensors").is_file() {
-            return Err(WeightsError::NoFile {
-                folder: folder.display().to_string(),
+impl Seen {
+    /// The hub's name of a tensor, which no other tensor may have.
+    fn note(&mut self, name: &str, own: &str, file: &str) -> Result<String, WeightsError> {
+        if own != name && self.wrapped.is_none() {
+            self.wrapped = Some(name.escape_debug().to_string());
+        }
+        let hub = hub_name(own);
+        match self.files.insert(hub.clone(), file.to_owned()) {
+            None => Ok(hub),
+            Some(first) => Err(WeightsError::Twice {
+                name: hub,
+                first,
+                second: file.to_owned(),
+            }),
+        }
+    }
+
+    /// Remembers what a head might repeat.
+    fn note_table(&mut self, hub: &str, values: &[f32]) {
+        let place = [EMBEDDING, HEAD].iter().position(|name| *name == hub);
+        if let Some(place) = place {
+            // FNV-1a over the bits.
+            let mixed = values.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, value| {
+                (sum ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3)
             });
+            self.tables[place] = Some(mixed);
         }
-        return Ok((vec!["model.safetensors".to_owned()], None));
     }
-    let path = index_path.display().to_string();
-    let text = std::fs::read_to_string(&index_path).map_err(|source| WeightsError::Io {
-        path: path.clone(),
-        source,
-    })?;
-    let broken = |problem: String| WeightsError::Broken {
-        path: path.clone(),
-        problem,
-        bytes: text.len() as u64,
-    };
-    let index: Value = serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;
-    let map = index
-        .get("weight_map")
-        .and_then(Value::as_object)
-        .ok_or_else(|| broken("`weight_map` is absent".to_owned()))?;
-    let mut files = BTreeSet::new();
-    for (tensor, file) in map {
-        let name = file.as_str().filter(|name| is_plain_name(name));
-        let name = name.ok_or_else(|| WeightsError::Outside {
-            path: path.clone(),
-            tensor: tensor.clone(),
-            found: file.to_string(),
-        })?;
-        files.insert(name.to_owned());
-    }
-    Ok((files.into_iter().collect(), Some(index)))
 }
 
-/// Whether a name of a downloaded index is that of a weight file in the folder itself, on any system: it is read there, and
-/// written there in every checkpoint.
-fn is_plain_name(name: &str) -> bool {
-    let stem = name.strip_suffix(".safetensors").unwrap_or_default();
-    let is_ours = name == "optimizer.safetensors";
-    !stem.is_empty() && !stem.starts_with('.') && !is_ours && !name.contains(['/', '\\', ':', '\0'])
+/// What often lies under the name of weights.
+fn instead(file: &[u8]) -> Option<&'static str> {
+    let kinds: [(&[u8], &str); 4] = [
+        (
+            b"version https://git-lfs",
+            "it is a Git LFS pointer, which `git lfs pull` replaces by the weights",
+        ),
+        (
+            b"PK\x03\x04",
+            "it is a pickled PyTorch file under another name, which save_pretrained(folder) turns into safetensors",
+        ),
+        (b"GGUF", "it is a GGUF file under another name"),
+        (b"<", "it is a web page, not the file that it shows"),
+    ];
+    // A safetensors file begins with the length of its header and a brace.
+    let is_whole = file.get(8) == Some(&b'{');
+    let found = kinds.into_iter().find(|(start, _)| file.starts_with(start));
+    found.filter(|_| !is_whole).map(|(_, what)| what)
 }
 
 /// Length of a safetensors file by its own header, if that is whole: 8 bytes, the header, the tensors.
@@ -357,41 +382,4 @@ pub fn host_values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
         .without_autodiff()
         .try_into_vec_as::<f32>()
         .expect("the device answers")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_plain_name;
-
-    #[test]
-    fn names_of_an_index_are_files_of_its_folder() {
-        for name in [
-            "model.safetensors",
-            "model-00001-of-00002.safetensors",
-            "weights with spaces ü.safetensors",
-            "a..b.safetensors",
-        ] {
-            assert!(is_plain_name(name), "{name}");
-        }
-        for name in [
-            "/home/me/x.safetensors",
-            "../x.safetensors",
-            "a/../../x.safetensors",
-            "part/x.safetensors",
-            "..\\x.safetensors",
-            "C:x.safetensors",
-            "x.safetensors:stream.safetensors",
-            "x\0.safetensors",
-            ".safetensors",
-            "..safetensors",
-            ".hidden.safetensors",
-            "config.json",
-            "pytorch_model.bin",
-            "optimizer.safetensors",
-            "",
-            "..",
-        ] {
-            assert!(!is_plain_name(name), "{name:?}");
-        }
-    }
 }

@@ -7,6 +7,7 @@ mod commands;
 mod external_runs;
 mod files_of_others;
 mod messages;
+mod model_folders;
 mod real_servers;
 mod replayed_rollouts;
 mod resume_is_seamless;

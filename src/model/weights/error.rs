@@ -7,11 +7,47 @@
 pub enum WeightsError {
     /// Neither `model.safetensors` nor an index in the folder.
     #[error(
-        "{folder}: no model.safetensors and no model.safetensors.index.json\nhint: pass the folder of a downloaded Hugging Face model; pickled .bin weights must be converted to safetensors first"
+        "{folder}: no model.safetensors and no model.safetensors.index.json{found}\nhint: {hint}"
     )]
     NoFile {
         /// The folder.
         folder: String,
+        /// What is there instead: `, but pytorch_model.bin`.
+        found: String,
+        /// The remedy.
+        hint: &'static str,
+    },
+    /// An index that cannot be followed.
+    #[error(
+        "{path}: {problem}\nhint: download the missing files; if the weights were merged into one file, call it model.safetensors and remove the index"
+    )]
+    Index {
+        /// The index.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Two tensors that are one parameter.
+    #[error(
+        "tensor `{name}` stands twice: in {first} and in {second}\nhint: two sets of weights are mixed; keep the files of one"
+    )]
+    Twice {
+        /// Hub name.
+        name: String,
+        /// The file read first.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+    /// A tensor of an adapter.
+    #[error(
+        "{path}: tensor `{name}` belongs to an adapter that was not merged\nhint: merge it first: merge_and_unload(), then save_pretrained(folder)"
+    )]
+    Adapter {
+        /// The file.
+        path: String,
+        /// Name in the file.
+        name: String,
     },
     /// A file cannot be read or written.
     #[error(
@@ -48,14 +84,14 @@ pub enum WeightsError {
         found: String,
     },
     /// A tensor that the model needs is in none of the files.
-    #[error(
-        "{folder}: tensor `{name}` is missing\nhint: the shards are incomplete, or config.json belongs to another model"
-    )]
+    #[error("{folder}: tensor `{name}` is missing\nhint: {hint}")]
     Missing {
         /// The folder.
         folder: String,
         /// Hub name.
         name: String,
+        /// The remedy.
+        hint: String,
     },
     /// A tensor of another shape than the configuration says.
     #[error(

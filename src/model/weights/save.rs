@@ -13,6 +13,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensorError, View};
 
+use super::files::{EMBEDDING, HEAD};
 use super::{Parameter, StoredTensor, Weights, WeightsError, host_values};
 
 /// Numbers go into files as they lie in memory, and safetensors are little-endian.
@@ -20,11 +21,6 @@ const _: () = assert!(
     cfg!(target_endian = "little"),
     "safetensors are little-endian"
 );
-
-/// The embedding that a tied head repeats.
-const EMBEDDING: &str = "model.embed_tokens.weight";
-/// The head: a tied one is no parameter of its own.
-pub(super) const HEAD: &str = "lm_head.weight";
 
 /// A parameter whose values no checkpoint must hold.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
