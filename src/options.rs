@@ -265,6 +265,30 @@ choices! {
         Stop = "stop",
     }
 
+    /// `reasoning` of an endpoint: what becomes of thoughts that a server gives apart from the answer.
+    #[derive(Default)]
+    Reasoning {
+        /// They stand in `<think>` tags before it.
+        #[default]
+        Think = "think",
+        /// They are left out, and so is a `<think>` block at the beginning of the answer.
+        Drop = "drop",
+        /// The answer stays as it came, whatever stands beside it.
+        AsIs = "as_is",
+    }
+
+    /// `pictures` of a reward program: how the pictures of a prompt reach it, once per prompt.
+    #[derive(Default)]
+    RewardPictures {
+        /// As the objects of Pillow that TRL gives.
+        #[default]
+        Pil = "pil",
+        /// As paths of files.
+        Paths = "paths",
+        /// Not at all.
+        None = "none",
+    }
+
     /// How a schedule moves between its ends.
     #[derive(Default)]
     ScheduleShape {

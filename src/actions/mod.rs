@@ -7,5 +7,6 @@ pub mod external_ratio;
 pub mod generator;
 pub mod reward;
 pub mod rollout;
+mod secret;
 pub mod selection;
 pub mod teacher;

@@ -14,7 +14,7 @@ use super::ranges::{
 };
 use super::value::Kind;
 use super::{path, secret};
-use crate::options::OnTeacherFailure;
+use crate::options::{OnTeacherFailure, Reasoning};
 
 /// One entry of `external`: a named source of actions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,6 +88,8 @@ pub struct Endpoint {
     pub max_concurrency: usize,
     /// Ask for the log-probability of each token.
     pub logprobs: bool,
+    /// What becomes of thoughts that the server gives apart from the answer.
+    pub reasoning: Reasoning,
     /// File with a prompt template of its own; none = the prompt that the policy gets.
     pub prompt_template: Option<PathBuf>,
     /// Sampling seed; none = the run's.
@@ -149,6 +151,7 @@ static ENDPOINT: &[Key] = &[
     key("max_retries", Kind::Count(0, 1000), "5", "Attempts after the first one."),
     key("max_concurrency", Kind::Count(1, 1024), "8", "Requests at a time."),
     key("logprobs", Kind::Bool, "false", "Ask for the log-probability of each token."),
+    key("reasoning", Kind::Choice(Reasoning::NAMES), "think", "Thoughts that the server gives apart: think = in <think> tags before the answer, drop, as_is."),
     key("prompt_template", Kind::Optional(&Kind::Path), "null", "File with a prompt template of its own."),
     key("seed", Kind::Optional(&Kind::Count(0, SEED)), "null", "Sampling seed; null = the run's."),
     key("requests_per_minute", Kind::Optional(&from_to(1e-3, 1e6)), "null", "Requests a minute at most."),

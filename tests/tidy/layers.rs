@@ -27,6 +27,7 @@ const HOST: [&str; 23] = [
     "rollout",
     "rollout_file",
     "seed",
+    "secret",
     "folder",
     "selection",
     "study",
@@ -42,6 +43,7 @@ const SHARED: [&str; 9] = [
     "options",
     "picture",
     "printable",
+    "secret",
     "seed",
     "statistics",
 ];

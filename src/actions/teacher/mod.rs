@@ -5,6 +5,7 @@
 //! once for all kinds.
 
 mod column;
+mod ending;
 pub mod endpoint;
 mod local;
 mod recorded;
@@ -13,6 +14,7 @@ mod roster;
 mod token_texts;
 
 pub use column::ColumnTeacher;
+pub use ending::Ending;
 pub use local::{LoadModel, LocalOptions, LocalTeacher};
 pub use recorded::{RecordedOptions, RecordedTeacher};
 pub use report::TeacherReport;

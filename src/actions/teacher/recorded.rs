@@ -1,14 +1,14 @@
 //! A teacher whose actions stand in a JSONL file; knows nothing of who wrote them or how.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Teacher, TeacherAnswer, TeacherError, TeacherRequest};
+use super::{Ending, Teacher, TeacherAnswer, TeacherError, TeacherRequest};
 use crate::json_lines::{self, RowId};
-use crate::record::{Example, FinishReason};
+use crate::record::Example;
 
 /// An entry of `external` with a `path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ struct Line {
     source: Option<String>,
     text: String,
     #[serde(default)]
-    finish_reason: Option<FinishReason>,
+    finish_reason: Option<String>,
 }
 
 impl RecordedTeacher {
@@ -72,19 +72,27 @@ impl RecordedTeacher {
             });
         }
         let mut actions: HashMap<String, Vec<TeacherAnswer>> = HashMap::new();
+        let mut unfinished: BTreeMap<String, usize> = BTreeMap::new();
         for line in lines {
             if filters && line.source.is_some_and(|source| source != *name) {
                 continue;
             }
-            let finish_reason = line.finish_reason.unwrap_or(FinishReason::Stop);
+            let known = actions.entry(line.id.0).or_default();
+            let ending = Ending::of(line.finish_reason.as_deref());
+            let Some(finish_reason) = ending.finish_reason() else {
+                let word = line.finish_reason.unwrap_or_default();
+                *unfinished.entry(word).or_insert(0) += 1;
+                continue;
+            };
             let answer = TeacherAnswer {
                 text: line.text,
                 finish_reason,
                 token_logprobs: None,
                 token_texts: None,
             };
-            actions.entry(line.id.0).or_default().push(answer);
+            known.push(answer);
         }
+        warn_of_unfinished(&options, &unfinished);
         Ok(Self { options, actions })
     }
 
@@ -113,6 +121,23 @@ impl RecordedTeacher {
             ids: self.num_ids(),
         })
     }
+}
+
+/// Half an answer is none: its example is known, and has an action less.
+fn warn_of_unfinished(options: &RecordedOptions, unfinished: &BTreeMap<String, usize>) {
+    if unfinished.is_empty() {
+        return;
+    }
+    let words: Vec<String> = unfinished
+        .iter()
+        .map(|(word, count)| format!("{count} `{word}`"))
+        .collect();
+    log::warn!(
+        "{}: actions of `{}` that did not end in the ordinary way are left out, by their `finish_reason`: {}",
+        options.path.display(),
+        options.name,
+        words.join(", ")
+    );
 }
 
 fn parse(content: &[u8], name: &str, path: &Path) -> Result<Vec<Line>, TeacherError> {
@@ -158,6 +183,7 @@ mod tests {
 
     use super::super::tests::{example, prompt};
     use super::*;
+    use crate::record::FinishReason;
 
     fn file(content: &[u8]) -> NamedTempFile {
         let mut file = NamedTempFile::new().expect("a temporary file");
@@ -283,9 +309,9 @@ mod tests {
                 "trailing characters",
             ),
             (
-                "{\"id\": \"a\", \"text\": \"x\", \"finish_reason\": \"bored\"}",
+                "{\"id\": \"a\", \"text\": \"x\", \"finish_reason\": 3}",
                 ":1: ",
-                "unknown variant `bored`",
+                "invalid type: integer",
             ),
             ("[1]", ":1: ", "invalid"),
         ] {
@@ -329,9 +355,25 @@ mod tests {
     }
 
     #[test]
-    fn the_finish_reason_is_kept() {
-        let content = "{\"id\": \"a\", \"text\": \"x\", \"finish_reason\": \"length\"}";
-        let teacher = open(content, "expert", 1).expect("reads");
-        assert_eq!(teacher.actions["a"][0].finish_reason, FinishReason::Length);
+    fn the_finish_reason_is_read_in_the_words_of_many_servers() {
+        for (word, expected) in [
+            ("null", Some(FinishReason::Stop)),
+            ("\"stop\"", Some(FinishReason::Stop)),
+            ("\"end_turn\"", Some(FinishReason::Stop)),
+            ("\"STOP\"", Some(FinishReason::Stop)),
+            ("\"eos\"", Some(FinishReason::Stop)),
+            ("\"length\"", Some(FinishReason::Length)),
+            ("\"max_tokens\"", Some(FinishReason::Length)),
+            ("\"abort\"", None),
+            ("\"content_filter\"", None),
+            ("\"bored\"", None),
+        ] {
+            let content = format!("{{\"id\": \"a\", \"text\": \"x\", \"finish_reason\": {word}}}");
+            let mut teacher = open(&content, "expert", 1).expect("reads");
+            let found = teacher.actions["a"].first();
+            assert_eq!(found.map(|answer| answer.finish_reason), expected, "{word}");
+            let texts = texts(&mut teacher, "a").expect("the example is known");
+            assert_eq!(texts.len(), usize::from(expected.is_some()), "{word}");
+        }
     }
 }

@@ -118,6 +118,10 @@ impl Roster {
         codec: &dyn TextCodec,
         max_completion_length: usize,
     ) -> Result<RosterAnswer, TeacherError> {
+        // All are told before the first is waited for, so that slow servers think side by side.
+        if self.teachers.len() > 1 {
+            self.prefetch(prompts, seed);
+        }
         let mut actions = vec![Vec::new(); prompts.len()];
         let mut statistics = Vec::with_capacity(self.teachers.len());
         for (index, teacher) in self.teachers.iter_mut().enumerate() {
@@ -366,6 +370,47 @@ mod tests {
         fn report(&mut self) -> TeacherReport {
             std::mem::take(&mut self.0)
         }
+    }
+
+    /// Answers once all teachers of its roster were told of the prompts.
+    struct Together {
+        name: &'static str,
+        told: std::rc::Rc<std::cell::RefCell<Vec<&'static str>>>,
+    }
+
+    impl Teacher for Together {
+        fn name(&self) -> &str {
+            self.name
+        }
+
+        fn num_actions(&self) -> usize {
+            1
+        }
+
+        fn prefetch(&mut self, requests: &[TeacherRequest<'_>], _: u64) {
+            assert_eq!(requests.len(), 2);
+            self.told.borrow_mut().push(self.name);
+        }
+
+        fn act(
+            &mut self,
+            requests: &[TeacherRequest<'_>],
+            _: u64,
+        ) -> Result<Vec<Vec<TeacherAnswer>>, TeacherError> {
+            assert_eq!(*self.told.borrow(), ["a", "b", "c"], "nobody waits unasked");
+            Ok(vec![vec![answer("x")]; requests.len()])
+        }
+    }
+
+    #[test]
+    fn everybody_is_asked_before_anybody_is_waited_for() {
+        let told = std::rc::Rc::default();
+        let teacher = |name| -> Box<dyn Teacher> {
+            let told = std::rc::Rc::clone(&told);
+            Box::new(Together { name, told })
+        };
+        let answer = act(vec![teacher("a"), teacher("b"), teacher("c")], 2).expect("answers");
+        assert_eq!(answer.actions.concat().len(), 6);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 
+use crate::actions::teacher::Ending;
 use crate::json_lines::{self, RowId};
 use crate::record::FinishReason;
 
@@ -36,7 +37,7 @@ struct Line {
     source: Option<String>,
     step: Option<u64>,
     completion_ids: Option<Vec<u32>>,
-    finish_reason: Option<FinishReason>,
+    finish_reason: Option<String>,
 }
 
 const FORM: &str = "each line is {\"id\", \"completion\"} or {\"id\", \"source\", \"text\"}; other keys are not read";
@@ -77,7 +78,10 @@ fn parse(line: &[u8], origin: String) -> Result<CompletionRow> {
         source: line.source,
         step: line.step,
         token_ids: line.completion_ids,
-        finish: line.finish_reason.unwrap_or(FinishReason::Stop),
+        // What broke off has no end token either.
+        finish: Ending::of(line.finish_reason.as_deref())
+            .finish_reason()
+            .unwrap_or(FinishReason::Length),
         origin,
     })
 }

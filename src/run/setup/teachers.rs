@@ -168,6 +168,7 @@ pub fn endpoint_teacher(
         max_tokens: endpoint.max_tokens,
         seed: Some(endpoint.seed.unwrap_or(run.runtime.seed)),
         logprobs: endpoint.logprobs,
+        reasoning: endpoint.reasoning,
         prompt_template: template.transpose()?,
         max_pixels: run.data.max_pixels.unwrap_or(EndpointOptions::MAX_PIXELS),
         image_folder: sendable_images(run)?,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use super::dialect::{Dialect, Parameter};
 use super::failure::Failure;
 use super::options::EndpointOptions;
 use super::picture;
@@ -37,13 +38,6 @@ pub(super) struct Question {
     pictures: Vec<Arc<[u8]>>,
     /// One per action: the name of its answer in the record.
     pub(super) keys: Vec<String>,
-}
-
-/// What a server turned out to want.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Dialect {
-    /// Newer OpenAI models know the limit under this name only.
-    pub(super) max_completion_tokens: bool,
 }
 
 impl Question {
@@ -156,31 +150,47 @@ impl Question {
         } else {
             "max_tokens"
         };
-        body.insert(limit.to_owned(), options.max_tokens.into());
-        let sampling = [
-            ("temperature", options.temperature),
-            ("top_p", options.top_p),
-        ];
-        for (key, value) in sampling {
-            if let Some(value) = value {
-                body.insert(key.to_owned(), value.into());
+        for (parameter, value) in self.optional(options, samples) {
+            let name = match parameter {
+                Parameter::MaxTokens => limit,
+                other => other.name(),
+            };
+            if dialect.sends(parameter) {
+                body.insert(name.to_owned(), value);
             }
-        }
-        if let (Some(seed), Some(first)) = (options.seed, samples.first()) {
-            body.insert(
-                "seed".to_owned(),
-                sample_seed(seed, &self.id, *first).into(),
-            );
-        }
-        if samples.len() > 1 {
-            body.insert("n".to_owned(), samples.len().into());
-        }
-        if options.logprobs {
-            body.insert("logprobs".to_owned(), true.into());
         }
         // Some servers stream unless told otherwise.
         body.insert("stream".to_owned(), false.into());
         Ok(Value::from(body).to_string().into_bytes())
+    }
+
+    /// The parameters that a server may refuse, with their values.
+    fn optional(&self, options: &EndpointOptions, samples: &[usize]) -> Vec<(Parameter, Value)> {
+        let seed = options.seed.zip(samples.first());
+        let seed = seed.map(|(seed, first)| sample_seed(seed, &self.id, *first).into());
+        let several = samples.len() > 1;
+        let values = [
+            (Parameter::MaxTokens, Some(options.max_tokens.into())),
+            (Parameter::Temperature, options.temperature.map(Value::from)),
+            (Parameter::TopP, options.top_p.map(Value::from)),
+            (Parameter::Seed, seed),
+            (Parameter::N, several.then(|| samples.len().into())),
+            (Parameter::Logprobs, options.logprobs.then(|| true.into())),
+        ];
+        let given = values
+            .into_iter()
+            .map(|(parameter, value)| Some((parameter, value?)));
+        given.flatten().collect()
+    }
+
+    /// The parameters of a request for these actions that a server may refuse.
+    pub(super) fn optional_parameters(
+        &self,
+        options: &EndpointOptions,
+        samples: &[usize],
+    ) -> Vec<Parameter> {
+        let all = self.optional(options, samples);
+        all.into_iter().map(|(parameter, _)| parameter).collect()
     }
 
     /// Spreads the retries of different questions.
@@ -270,14 +280,11 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use image::ImageFormat;
 
+    use super::super::dialect::Change;
     use super::super::picture::tests::picture;
     use super::*;
     use crate::actions::teacher::tests::example;
     use crate::record::{ImageSource, Message};
-
-    const PLAIN: Dialect = Dialect {
-        max_completion_tokens: false,
-    };
 
     fn text(text: &str) -> ContentPart {
         ContentPart::Text {
@@ -306,7 +313,9 @@ mod tests {
 
     fn body(options: &EndpointOptions, row: &Example, samples: &[usize]) -> Value {
         let question = Question::new(options, row, 8).expect("a question");
-        let body = question.body(options, samples, PLAIN).expect("a body");
+        let body = question
+            .body(options, samples, Dialect::default())
+            .expect("a body");
         serde_json::from_slice(&body).expect("JSON")
     }
 
@@ -361,14 +370,25 @@ mod tests {
             "that of the first action"
         );
         let question = Question::new(&options, &row, 1).expect("a question");
-        let newer = Dialect {
-            max_completion_tokens: true,
-        };
+        let newer = Dialect::default().with(Change::NewerName);
         let newer =
             String::from_utf8(question.body(&options, &[0], newer).expect("a body")).expect("text");
         assert!(
             newer.contains("\"max_completion_tokens\":1024") && !newer.contains("\"max_tokens\"")
         );
+        let refused = [
+            Parameter::Seed,
+            Parameter::TopP,
+            Parameter::Logprobs,
+            Parameter::MaxTokens,
+        ];
+        let sparing = refused.iter().fold(Dialect::default(), |dialect, refused| {
+            dialect.with(Change::Without(*refused))
+        });
+        let sparse = question.body(&options, &[0], sparing).expect("a body");
+        let sparse: Value = serde_json::from_slice(&sparse).expect("JSON");
+        let keys: Vec<&String> = sparse.as_object().expect("an object").keys().collect();
+        assert_eq!(keys.len(), 3, "{keys:?}");
     }
 
     #[test]

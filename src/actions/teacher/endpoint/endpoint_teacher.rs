@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ureq::http::Uri;
 
+use super::answered::RecordedUsage;
 use super::chat::Question;
 use super::collect::{self, Found, Loss};
 use super::error::EndpointError;
@@ -16,10 +17,10 @@ use super::failure::Failure;
 use super::http::Client;
 use super::options::{EndpointOptions, OnTeacherFailure, is_loopback};
 use super::pool::{Pool, Taken};
+use super::reasoning::told;
 use super::record_file::{RecordFile, RecordMode};
-use super::record_line::RecordedUsage;
-use super::secret::Secret;
 use super::turnstile::{Halt, Turnstile};
+use crate::actions::secret::Secret;
 use crate::actions::teacher::{
     Teacher, TeacherAnswer, TeacherError, TeacherReport, TeacherRequest,
 };
@@ -181,7 +182,11 @@ impl EndpointTeacher {
         };
         let answered = pool.asker().ask_once(&question);
         let answer = answered.choice.map(|choice| TeacherAnswer {
-            text: choice.text,
+            text: told(
+                choice.thoughts.as_deref(),
+                &choice.text,
+                self.options.reasoning,
+            ),
             finish_reason: choice.finish_reason,
             token_logprobs: None,
             token_texts: choice.token_texts,
@@ -229,7 +234,7 @@ impl EndpointTeacher {
                     Some(reason) => Err(Failure::new(reason, "as recorded")),
                     None => {
                         *count += 1;
-                        Ok(line.answer())
+                        Ok(line.answer(self.options.reasoning))
                     }
                 }
             }
@@ -323,7 +328,7 @@ fn read_secret(
         return Ok(None);
     };
     let fault = |fault| EndpointError::Key {
-        variable: variable.clone(),
+        variable: shown_variable(variable),
         fault,
     };
     let secret = Secret::read(variable, environment).map_err(fault)?;
@@ -334,6 +339,18 @@ fn read_secret(
         );
     }
     Ok(Some(secret))
+}
+
+/// A variable's name for a message. Some people write the key itself there, so only what looks like a name is shown.
+fn shown_variable(variable: &str) -> String {
+    let is_name =
+        |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
+    let plain = variable.chars().all(is_name) && (variable.contains('_') || variable.len() <= 12);
+    if plain {
+        variable.to_owned()
+    } else {
+        "(not shown: it does not look like the name of one)".to_owned()
+    }
 }
 
 fn other(name: &str, error: EndpointError) -> TeacherError {

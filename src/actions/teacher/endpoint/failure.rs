@@ -30,8 +30,12 @@ pub enum FailureReason {
     NotUtf8,
     /// A body or a text beyond the limit.
     TooLarge,
-    /// An answer without text.
+    /// An answer without text, or one that calls a tool instead.
     EmptyChoice,
+    /// An answer that broke off on the server's side: no choices, or a finish reason such as `abort`.
+    Unfinished,
+    /// An answer with a finish reason that nobody here has heard of, so that it may be half of one.
+    UnknownEnd,
     /// The model or the server's filter declined.
     Refused,
     /// A picture of the example cannot be sent.
@@ -48,7 +52,7 @@ pub enum FailureReason {
 
 impl FailureReason {
     /// Every reason.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Timeout,
         Self::Connection,
         Self::Tls,
@@ -61,6 +65,8 @@ impl FailureReason {
         Self::NotUtf8,
         Self::TooLarge,
         Self::EmptyChoice,
+        Self::Unfinished,
+        Self::UnknownEnd,
         Self::Refused,
         Self::BadImage,
         Self::ImageOutside,
@@ -85,12 +91,24 @@ impl FailureReason {
             Self::NotUtf8 => "not_utf8",
             Self::TooLarge => "too_large",
             Self::EmptyChoice => "empty_choice",
+            Self::Unfinished => "unfinished",
+            Self::UnknownEnd => "unknown_end",
             Self::Refused => "refused",
             Self::BadImage => "bad_image",
             Self::ImageOutside => "image_outside",
             Self::RefusedByBreaker => "refused_by_breaker",
             Self::CostLimit => "cost_limit",
             Self::Internal => "internal",
+        }
+    }
+
+    /// The reason that an HTTP status stands for.
+    pub(super) const fn of_status(status: u16) -> Self {
+        match status {
+            408 => Self::Timeout,
+            429 => Self::RateLimited,
+            500..=599 => Self::ServerError,
+            _ => Self::Rejected,
         }
     }
 
@@ -104,12 +122,21 @@ impl FailureReason {
         matches!(self, Self::Timeout | Self::Connection)
     }
 
+    /// Whether asking again may help, where an answer came with this fault inside.
+    pub(super) const fn may_pass_inside(self) -> bool {
+        matches!(
+            self,
+            Self::Unfinished | Self::ServerError | Self::RateLimited | Self::Timeout
+        )
+    }
+
     /// Whether the server is at fault, so that the next request will likely fail too.
     pub(super) const fn blames_server(self) -> bool {
         !self.is_answer()
             && !matches!(
                 self,
-                Self::BadImage
+                Self::UnknownEnd
+                    | Self::BadImage
                     | Self::ImageOutside
                     | Self::RefusedByBreaker
                     | Self::CostLimit

@@ -11,7 +11,7 @@ use super::error::EndpointError;
 use super::failure::{Failure, FailureReason};
 use super::options::is_loopback;
 use super::reply::Cleaner;
-use super::secret::Secret;
+use crate::actions::secret::Secret;
 
 /// Bytes of an answer at most.
 const MAX_BODY_BYTES: u64 = 16 << 20;

@@ -8,6 +8,7 @@ use ureq::http::Uri;
 
 use super::error::EndpointError;
 pub use crate::options::OnTeacherFailure;
+use crate::options::Reasoning;
 
 /// The place of the prompt in a template.
 const QUESTION: &str = "{Question}";
@@ -145,6 +146,8 @@ pub struct EndpointOptions {
     pub seed: Option<u64>,
     /// Ask for the log-probabilities of the tokens.
     pub logprobs: bool,
+    /// What becomes of thoughts that the server gives apart from the answer.
+    pub reasoning: Reasoning,
     /// A text with `{Question}` where the example's own prompt goes; `None` = that prompt alone.
     pub prompt_template: Option<String>,
     /// Pictures with more pixels are made smaller before they are sent.
@@ -179,6 +182,7 @@ impl EndpointOptions {
             max_tokens: 1024,
             seed: None,
             logprobs: false,
+            reasoning: Reasoning::default(),
             prompt_template: None,
             max_pixels: Self::MAX_PIXELS,
             image_folder: None,

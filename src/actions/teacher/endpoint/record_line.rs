@@ -5,13 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::answered::{Answered, RecordedUsage};
 use super::chat::{self, Question};
-use super::exchange::Answered;
 use super::failure::FailureReason;
 use super::options::EndpointOptions;
-use super::reply::Usage;
+use super::reasoning::told;
 use super::text::without_controls;
 use crate::actions::teacher::{TeacherAnswer, TokenTexts};
+use crate::options::Reasoning;
 use crate::record::FinishReason;
 
 /// An answer as it is kept, or the reason why there is none.
@@ -31,8 +32,11 @@ pub struct RecordLine {
     pub prompt_id: String,
     /// The action, from 0.
     pub sample_index: usize,
-    /// The text; empty if there is none.
+    /// The text of the answer itself; empty if there is none.
     pub text: String,
+    /// Thoughts that the server gave apart from it; how they join it is decided when the line is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
     /// Why the text ended.
     pub finish_reason: FinishReason,
     /// Why there is none.
@@ -52,18 +56,6 @@ pub struct RecordLine {
     pub created: u64,
 }
 
-/// Tokens of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordedUsage {
-    /// Of the prompt.
-    pub prompt_tokens: u64,
-    /// Of the answer.
-    pub completion_tokens: u64,
-    /// Whether the server did not say, and text was counted.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub estimated: bool,
-}
-
 /// Tokens as text, or as bytes where one is not whole characters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecordedTokens {
@@ -76,21 +68,6 @@ pub struct RecordedTokens {
 enum Piece {
     Text(String),
     Bytes(Vec<u8>),
-}
-
-impl RecordedUsage {
-    /// Share `index` of `count` equal parts; the first takes what is left over.
-    pub(super) fn share(usage: Usage, estimated: bool, index: usize, count: usize) -> Self {
-        let part = |tokens: u64| {
-            let count = count.max(1) as u64;
-            tokens / count + if index == 0 { tokens % count } else { 0 }
-        };
-        Self {
-            prompt_tokens: part(usage.input_tokens),
-            completion_tokens: part(usage.output_tokens),
-            estimated,
-        }
-    }
 }
 
 impl From<&TokenTexts> for RecordedTokens {
@@ -122,6 +99,10 @@ impl From<&RecordedTokens> for TokenTexts {
 impl RecordLine {
     /// The line of an action that has just come, or was lost.
     pub(super) fn of(options: &EndpointOptions, question: &Question, answered: Answered) -> Self {
+        let mut parameters = chat::parameters(options);
+        if !answered.left_out.is_empty() {
+            parameters["left_out"] = answered.left_out.into();
+        }
         let created = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -137,13 +118,14 @@ impl RecordLine {
             name: options.name.clone(),
             model: options.model.clone(),
             base_url: options.base_url.clone(),
-            parameters: chat::parameters(options),
+            parameters,
             prompt_id: question.id.clone(),
             sample_index: answered.sample,
             logprobs: tokens.map(RecordedTokens::from),
             finish_reason: choice
                 .as_ref()
                 .map_or(FinishReason::Stop, |choice| choice.finish_reason),
+            reasoning: choice.as_ref().and_then(|choice| choice.thoughts.clone()),
             text: choice.map(|choice| choice.text).unwrap_or_default(),
             failure,
             usage: answered.usage,
@@ -153,13 +135,16 @@ impl RecordLine {
         }
     }
 
-    /// The answer of a line without failure. The file may be anybody's, so its text is cleaned again.
-    pub(super) fn answer(&self) -> TeacherAnswer {
+    /// The answer of a line without failure. The file may be anybody's, so its text is cleaned again. Its tokens spell
+    /// the answer alone, so they go where thoughts join it.
+    pub(super) fn answer(&self, reasoning: Reasoning) -> TeacherAnswer {
+        let text = told(self.reasoning.as_deref(), &self.text, reasoning);
+        let tokens = self.logprobs.as_ref().filter(|_| text == self.text);
         TeacherAnswer {
-            text: without_controls(&self.text),
+            text: without_controls(&text),
             finish_reason: self.finish_reason,
             token_logprobs: None,
-            token_texts: self.logprobs.as_ref().map(TokenTexts::from),
+            token_texts: tokens.map(TokenTexts::from),
         }
     }
 
@@ -183,6 +168,7 @@ pub(super) mod tests {
             prompt_id: "row-1".to_owned(),
             sample_index: 0,
             text: text.to_owned(),
+            reasoning: None,
             finish_reason: FinishReason::Stop,
             failure: None,
             logprobs: None,
@@ -213,36 +199,21 @@ pub(super) mod tests {
         );
         let read: RecordLine = serde_json::from_str(&text).expect("a line");
         assert_eq!(read, written);
-        assert_eq!(read.answer().token_texts, Some(texts));
+        assert_eq!(read.answer(Reasoning::Think).token_texts, Some(texts));
+        written.reasoning = Some("t".to_owned());
+        let joined = written.answer(Reasoning::Think);
+        assert_eq!(
+            (joined.text.as_str(), joined.token_texts),
+            ("<think>t</think>\na €\n\"b\"", None)
+        );
+        assert_eq!(written.answer(Reasoning::Drop).text, "a €\n\"b\"");
     }
 
     #[test]
     fn a_text_of_a_strange_file_is_cleaned() {
-        assert_eq!(line("k", "a\u{0}b\tc\n").answer().text, "ab\tc\n");
-    }
-
-    #[test]
-    fn shares_add_up() {
-        let usage = Usage {
-            input_tokens: 11,
-            output_tokens: 7,
-        };
-        let shares: Vec<_> = (0..3)
-            .map(|index| RecordedUsage::share(usage, false, index, 3))
-            .collect();
         assert_eq!(
-            shares
-                .iter()
-                .map(|share| share.prompt_tokens)
-                .collect::<Vec<_>>(),
-            [5, 3, 3]
-        );
-        assert_eq!(
-            shares
-                .iter()
-                .map(|share| share.completion_tokens)
-                .sum::<u64>(),
-            7
+            line("k", "a\u{0}b\tc\n").answer(Reasoning::Think).text,
+            "ab\tc\n"
         );
     }
 }

@@ -4,9 +4,11 @@
 use serde_json::Value;
 
 use super::failure::{Failure, FailureReason};
-use super::secret::Secret;
+use super::provider_error::{message_of, status_of};
+use super::reasoning;
 use super::text::{MAX_TEXT_BYTES, quoted, without_controls};
-use crate::actions::teacher::TokenTexts;
+use crate::actions::secret::Secret;
+use crate::actions::teacher::{Ending, TokenTexts};
 use crate::record::FinishReason;
 
 /// Tokens of a request as the server counts them.
@@ -19,9 +21,27 @@ pub(super) struct Usage {
 /// One answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Choice {
+    /// The answer itself.
     pub(super) text: String,
+    /// Thoughts that the server gave apart from it.
+    pub(super) thoughts: Option<String>,
     pub(super) finish_reason: FinishReason,
     pub(super) token_texts: Option<TokenTexts>,
+}
+
+impl Choice {
+    /// Bytes of everything that the model wrote.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len() + self.thoughts.as_ref().map_or(0, String::len)
+    }
+}
+
+impl Usage {
+    /// Adds the tokens of another request.
+    pub(super) const fn add(&mut self, other: Self) {
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+    }
 }
 
 /// A whole answer; by default one without choices.
@@ -30,6 +50,19 @@ pub(super) struct Reply {
     /// In the server's order; a choice with nothing in it is a failure.
     pub(super) choices: Vec<Result<Choice, Failure>>,
     pub(super) usage: Option<Usage>,
+}
+
+impl Reply {
+    /// Why there is nothing in it for now: no choice at all, or only choices whose fault passes.
+    pub(super) fn passing_failure(&self) -> Option<Failure> {
+        let no_choice = || Failure::new(FailureReason::Unfinished, "an answer without choices");
+        let passes = |choice: &Result<Choice, Failure>| match choice {
+            Err(failure) if failure.reason.may_pass_inside() => Some(failure.clone()),
+            _ => None,
+        };
+        let failures: Option<Vec<Failure>> = self.choices.iter().map(passes).collect();
+        failures.map(|failures| failures.into_iter().next().unwrap_or_else(no_choice))
+    }
 }
 
 /// What a body is, besides an answer.
@@ -86,22 +119,22 @@ pub(super) fn parse(body: &[u8], cleaner: Cleaner<'_>) -> Result<Reply, Fault> {
             format!("expected JSON, found {}", shown(&cleaner.words(&start))),
         )
     })?;
-    if let Some(error) = value.get("error").filter(|error| !error.is_null()) {
-        let status = error
-            .get("code")
-            .and_then(Value::as_u64)
-            .and_then(|code| u16::try_from(code).ok());
-        let status = status
-            .filter(|status| (400..600).contains(status))
-            .unwrap_or(500);
+    let is_error = value.get("object").is_some_and(|kind| kind == "error");
+    let error = value.get("error").filter(|error| !error.is_null());
+    if let Some(error) = error.or(is_error.then_some(&value)) {
         return Err(Fault::Error {
-            status,
+            status: status_of(error, None),
             words: cleaner.words(&message_of(&value)),
         });
     }
-    let Some(choices) = value.get("choices").and_then(Value::as_array) else {
-        let words = format!("expected `choices`, found {}", shown(&cleaner.words(text)));
-        return Err(unreadable(FailureReason::BadJson, words));
+    let choices: &[Value] = match value.get("choices") {
+        Some(Value::Array(choices)) => choices,
+        // Relays write this too where the model behind them gave nothing.
+        Some(Value::Null) => &[],
+        _ => {
+            let words = format!("expected `choices`, found {}", shown(&cleaner.words(text)));
+            return Err(unreadable(FailureReason::BadJson, words));
+        }
     };
     let mut choices: Vec<&Value> = choices.iter().collect();
     choices.sort_by_key(|choice| choice.get("index").and_then(Value::as_u64).unwrap_or(0));
@@ -128,76 +161,83 @@ fn shown(words: &str) -> &str {
     if words.is_empty() { "nothing" } else { words }
 }
 
-/// `error.message`, `error`, `message` or `detail`, whichever there is.
-fn message_of(value: &Value) -> String {
-    let places = ["/error/message", "/error", "/message", "/detail"];
-    let found = places
-        .iter()
-        .filter_map(|place| value.pointer(place))
-        .find(|value| !value.is_null());
-    match found.unwrap_or(value) {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
 fn read_choice(choice: &Value, cleaner: Cleaner<'_>) -> Result<Choice, Failure> {
-    let message = choice.get("message");
-    let content = message
-        .and_then(|message| message.get("content"))
-        .map(content_text)
-        .unwrap_or_default();
-    let finish = choice
-        .get("finish_reason")
-        .and_then(Value::as_str)
-        .unwrap_or("stop");
-    let refusal = message
-        .and_then(|message| message.get("refusal"))
-        .and_then(Value::as_str);
+    if let Some(error) = choice.get("error").filter(|error| !error.is_null()) {
+        return Err(inner_error(error, cleaner));
+    }
+    let message = choice.get("message").unwrap_or(&Value::Null);
+    let refusal = message.get("refusal").and_then(Value::as_str);
     if let Some(refusal) = refusal.filter(|refusal| !refusal.is_empty()) {
         return Err(Failure::new(FailureReason::Refused, cleaner.words(refusal)));
     }
-    if finish == "content_filter" {
-        return Err(Failure::new(
-            FailureReason::Refused,
-            "`finish_reason` is `content_filter`",
-        ));
-    }
-    if content.len() > MAX_TEXT_BYTES {
-        let words = format!(
-            "a text of {} bytes, expected at most {MAX_TEXT_BYTES}",
-            content.len()
-        );
+    let finish_reason = ordinary_end(choice, cleaner)?;
+    let (thoughts, content) = reasoning::split(message);
+    let length = content.len() + thoughts.as_ref().map_or(0, String::len);
+    if length > MAX_TEXT_BYTES {
+        let words = format!("a text of {length} bytes, expected at most {MAX_TEXT_BYTES}");
         return Err(Failure::new(FailureReason::TooLarge, words));
     }
     let text = cleaner.answer(&content);
     if text.trim().is_empty() {
-        let words = format!("no text, `finish_reason` is `{}`", cleaner.words(finish));
+        let spent = match (thoughts, finish_reason) {
+            (Some(_), FinishReason::Length) => {
+                "; all of `max_tokens` went into the reasoning, so raise it"
+            }
+            _ => "",
+        };
+        let words = format!("no text, {}{spent}", shown_end(choice, cleaner));
         return Err(Failure::new(FailureReason::EmptyChoice, words));
     }
-    let finish_reason = match finish {
-        "length" | "max_tokens" | "MAX_TOKENS" => FinishReason::Length,
-        _ => FinishReason::Stop,
-    };
     // Tokens of a text that had to be changed would not belong to it, and could spell the key.
     let token_texts = (text == content).then(|| read_tokens(choice)).flatten();
     Ok(Choice {
         text,
+        thoughts: thoughts.map(|thoughts| cleaner.answer(&thoughts)),
         finish_reason,
         token_texts,
     })
 }
 
-/// Text of a content that is a string, null, or a list of parts.
-fn content_text(content: &Value) -> String {
-    match content {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => {
-            let text = |part: &Value| part.get("text").and_then(Value::as_str).map(str::to_owned);
-            parts.iter().filter_map(text).collect()
-        }
-        _ => String::new(),
+/// A relay's way to say under a success that the model behind it failed.
+fn inner_error(error: &Value, cleaner: Cleaner<'_>) -> Failure {
+    let status = status_of(error, None);
+    let words = cleaner.words(&message_of(&serde_json::json!({ "error": error })));
+    let words = quoted(&format!("status {status} inside the answer: {words}"));
+    Failure::new(FailureReason::of_status(status), words)
+}
+
+/// The word for the end, for messages.
+fn shown_end(choice: &Value, cleaner: Cleaner<'_>) -> String {
+    match choice.get("finish_reason") {
+        None | Some(Value::Null) => "without a `finish_reason`".to_owned(),
+        Some(Value::String(word)) => format!("`finish_reason` is `{}`", cleaner.words(word)),
+        Some(other) => format!("`finish_reason` is {}", cleaner.words(&other.to_string())),
     }
+}
+
+/// Why the text ended, where it is a whole one or one cut at a limit.
+fn ordinary_end(choice: &Value, cleaner: Cleaner<'_>) -> Result<FinishReason, Failure> {
+    let ending = match choice.get("finish_reason") {
+        None | Some(Value::Null) => Ending::of(None),
+        Some(Value::String(word)) => Ending::of(Some(word)),
+        Some(_) => Ending::Unknown,
+    };
+    let reason = match ending {
+        Ending::Refused => FailureReason::Refused,
+        Ending::ToolCall => FailureReason::EmptyChoice,
+        Ending::BrokenOff => FailureReason::Unfinished,
+        Ending::Whole | Ending::CutOff | Ending::Unknown => FailureReason::UnknownEnd,
+    };
+    let words = || match ending {
+        Ending::ToolCall => ": the model called a tool in place of an answer",
+        Ending::BrokenOff => ": the server broke off",
+        Ending::Unknown => ", which is no ordinary end that is known here",
+        _ => "",
+    };
+    ending.finish_reason().ok_or_else(|| {
+        let words = format!("{}{}", shown_end(choice, cleaner), words());
+        Failure::new(reason, words)
+    })
 }
 
 fn read_tokens(choice: &Value) -> Option<TokenTexts> {
@@ -277,13 +317,15 @@ mod tests {
                 output_tokens: 8
             })
         );
-        assert_eq!(
-            read(&json!({"choices": [], "usage": null})),
-            Reply {
-                choices: vec![],
-                usage: None
-            }
-        );
+        for empty in [
+            json!({"choices": [], "usage": null}),
+            json!({"choices": null}),
+        ] {
+            let found = read(&empty);
+            assert_eq!(found, Reply::default());
+            let failure = found.passing_failure().expect("it passes");
+            assert_eq!(failure.reason, FailureReason::Unfinished);
+        }
     }
 
     #[test]
@@ -292,6 +334,8 @@ mod tests {
             json!({}),
             json!(null),
             json!({"message": {"content": null}, "finish_reason": "tool_calls"}),
+            json!({"message": {"content": "I look it up."}, "finish_reason": "tool_calls"}),
+            json!({"message": {"content": null, "reasoning_content": "I count"}, "finish_reason": "length"}),
             json!({"message": {"content": " \u{0}\n"}}),
             json!({"message": {"content": []}}),
         ] {
@@ -390,6 +434,13 @@ mod tests {
             Fault::Error {
                 status: 429,
                 words: "slow down".to_owned()
+            }
+        );
+        assert_eq!(
+            error(json!({"object": "error", "message": "no such model", "code": 404})),
+            Fault::Error {
+                status: 404,
+                words: "no such model".to_owned()
             }
         );
         assert_eq!(

@@ -18,6 +18,7 @@ use crate::actions::teacher::tests::{Characters, example, prompt};
 use crate::actions::teacher::{
     DropReason, Roster, Teacher, TeacherAnswer, TeacherError, TeacherReport, to_action,
 };
+use crate::options::Reasoning;
 use crate::record::{ContentPart, Example, FinishReason, ImageSource, Message};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -193,8 +194,11 @@ fn every_fault_costs_the_action_and_has_its_reason() {
 #[test]
 fn an_answer_with_nothing_in_it_costs_the_action_and_never_the_run() {
     for (reason, choices) in [
-        ("empty_choice", json!([])),
         ("empty_choice", json!([{"message": {"content": null}}])),
+        (
+            "empty_choice",
+            json!([{"message": {"content": "x"}, "finish_reason": "tool_calls"}]),
+        ),
         ("refused", json!([{"message": {"refusal": "no"}}])),
     ] {
         let server = FaultServer::start(move |_, _| Act::json(&json!({"choices": choices})));
@@ -202,6 +206,169 @@ fn an_answer_with_nothing_in_it_costs_the_action_and_never_the_run() {
             failure(options(&server)),
             (reason.to_owned(), 1, String::new())
         );
+    }
+}
+
+#[test]
+fn a_success_with_a_failure_inside_is_asked_again_and_named_if_it_stays() {
+    let inner = json!([{"message": {"content": ""}, "finish_reason": "error",
+        "error": {"code": 502, "message": "the upstream provider is gone"}}]);
+    let half = |word: &str| json!([{"message": {"content": "<think>I"}, "finish_reason": word}]);
+    for (reason, requests, words, choices) in [
+        ("unfinished", 3, "an answer without choices", json!([])),
+        ("server_error", 3, "the upstream provider is gone", inner),
+        ("unfinished", 3, "`finish_reason` is `abort`", half("abort")),
+        ("unfinished", 3, "`finish_reason` is `error`", half("error")),
+        (
+            "unfinished",
+            3,
+            "`insufficient_system_resource`",
+            half("insufficient_system_resource"),
+        ),
+        (
+            "unknown_end",
+            1,
+            "`finish_reason` is `bored`",
+            half("bored"),
+        ),
+        (
+            "rejected",
+            1,
+            "status 402 inside the answer: no money",
+            json!([{"error": {"code": "insufficient_quota", "message": "no money"}}]),
+        ),
+    ] {
+        let always = choices.clone();
+        let server = FaultServer::start(move |_, _| Act::json(&json!({"choices": always})));
+        let found = failure(options(&server));
+        assert_eq!(
+            (found.0.as_str(), found.1),
+            (reason, requests),
+            "{}",
+            found.2
+        );
+        assert!(found.2.contains(words), "{words}: {}", found.2);
+        if requests > 1 {
+            let server = FaultServer::start(move |number, _| match number {
+                0 => Act::json(&json!({"choices": choices})),
+                _ => Act::texts(&["fine"]),
+            });
+            let record = memory();
+            let mut teacher =
+                EndpointTeacher::open(options(&server), Arc::clone(&record)).expect("a teacher");
+            let (texts, report) = answers(&mut teacher, &rows(1));
+            assert_eq!(texts, [["fine"]]);
+            assert_eq!((report.requests, report.failures.len()), (2, 0));
+        }
+    }
+}
+
+#[test]
+fn a_choice_that_broke_off_among_whole_ones_is_asked_for_again() {
+    let server = FaultServer::start(|number, _| match number {
+        0 => Act::json(&json!({"choices": [
+            {"index": 0, "message": {"content": "a"}, "finish_reason": "stop"},
+            {"index": 1, "message": {"content": "half"}, "finish_reason": "abort"},
+            {"index": 2, "message": {"content": "c"}, "finish_reason": "stop"},
+        ], "usage": {"prompt_tokens": 10, "completion_tokens": 7}})),
+        _ => Act::texts(&["b"]),
+    });
+    let mut options = options(&server);
+    options.num_actions = 3;
+    options.budget.price_per_million_output_tokens = 1e6;
+    let record = memory();
+    let mut teacher = EndpointTeacher::open(options, Arc::clone(&record)).expect("a teacher");
+    let (texts, report) = answers(&mut teacher, &rows(1));
+    assert_eq!(texts, [["a", "b", "c"]]);
+    assert_eq!((report.requests, report.output_tokens), (2, 17));
+    let recorded = record.totals("strong");
+    assert_eq!(
+        (recorded.output_tokens, recorded.cost),
+        (17, 17.0),
+        "nothing paid is lost"
+    );
+}
+
+#[test]
+fn answers_that_could_not_be_used_are_paid_for_all_the_same() {
+    let broken = json!({"choices": [{"message": {"content": "ha"}, "finish_reason": "abort"}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5}});
+    let server = FaultServer::start(move |number, _| match number {
+        0 | 2..=9 => Act::json(&broken),
+        _ => Act::texts(&["fine"]),
+    });
+    let mut options = options(&server);
+    options.budget.price_per_million_output_tokens = 1e6;
+    let record = memory();
+    let mut teacher = EndpointTeacher::open(options, Arc::clone(&record)).expect("a teacher");
+    let (texts, report) = answers(&mut teacher, &rows(1));
+    assert_eq!((texts.concat().len(), report.cost), (1, 15.0));
+    let (texts, report) = answers(&mut teacher, &[row("other")]);
+    assert_eq!((texts.concat().len(), report.cost), (0, 15.0));
+    assert_eq!(record.totals("strong").cost, 30.0);
+}
+
+#[test]
+fn parameters_that_a_server_refuses_by_name_are_left_out_and_remembered() {
+    for name in ["seed", "temperature", "top_p", "logprobs", "max_tokens"] {
+        let server = FaultServer::start(move |_, request| {
+            match request.body.get(name) {
+            Some(_) => Act::Send(
+                422,
+                vec![],
+                json!({"message": {"detail": [{"type": "extra_forbidden", "loc": ["body", name]}]}})
+                    .to_string()
+                    .into_bytes(),
+            ),
+            None => Act::texts(&["fine"]),
+        }
+        });
+        let mut options = options(&server);
+        options.seed = Some(3);
+        options.top_p = Some(0.9);
+        options.logprobs = true;
+        options.patience.max_retries = 0;
+        options.budget.max_concurrency = 1;
+        let record = memory();
+        let mut teacher =
+            EndpointTeacher::open(options.clone(), Arc::clone(&record)).expect("a teacher");
+        let (texts, report) = answers(&mut teacher, &rows(3));
+        assert_eq!((texts.concat().len(), report.requests), (3, 4), "{name}");
+        let last = &server.requests()[3].body;
+        let kept = ["seed", "temperature", "top_p", "logprobs", "max_tokens"]
+            .iter()
+            .filter(|other| last.get(**other).is_some())
+            .count();
+        assert_eq!(kept, 4, "{name} alone: {last}");
+        let asked = open(options).ask(&row("once")).expect("a round trip");
+        assert!(asked.answer.is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn thoughts_apart_stand_before_the_answer_unless_the_entry_says_otherwise() {
+    let server = FaultServer::start(|_, _| {
+        Act::json(&json!({"choices": [{"finish_reason": "stop", "message":
+            {"content": "<answer>1</answer>", "reasoning_content": "I count one."}}]}))
+    });
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("record.jsonl");
+    let whole = "<think>I count one.</think>\n<answer>1</answer>";
+    for (reasoning, expected, requests) in [
+        (Reasoning::Think, whole, 1),
+        (Reasoning::Drop, "<answer>1</answer>", 0),
+        (Reasoning::AsIs, "<answer>1</answer>", 0),
+        (Reasoning::Think, whole, 0),
+    ] {
+        let mut options = options(&server);
+        options.reasoning = reasoning;
+        let record = RecordFile::open(Some(&path), RecordMode::Auto).expect("a record");
+        let mut teacher = EndpointTeacher::open(options, Arc::new(record)).expect("a teacher");
+        let (texts, report) = answers(&mut teacher, &rows(1));
+        assert_eq!(texts, [[expected]]);
+        assert_eq!(report.requests, requests, "one record serves every reading");
+        let asked = teacher.ask(&row("once")).expect("a round trip");
+        assert_eq!(asked.answer.expect("an answer").text, expected);
     }
 }
 
@@ -544,7 +711,7 @@ fn a_server_that_keeps_failing_is_left_alone_and_found_again() {
 #[test]
 fn a_second_run_asks_nothing_and_replay_needs_no_server() {
     let server = FaultServer::start(|number, _| match number {
-        1 => Act::json(&json!({"choices": []})),
+        1 => Act::json(&json!({"choices": [{"message": {"content": null}}]})),
         2 => Act::error(404, "gone"),
         _ => Act::texts(&["fine"]),
     });
@@ -864,12 +1031,25 @@ fn a_redirect_never_reaches_the_other_host() {
 #[test]
 fn a_missing_key_is_named() {
     let mut options = EndpointOptions::new("strong", "http://localhost:1", "m");
+    let message = |options: &EndpointOptions| {
+        let opened = EndpointTeacher::open(options.clone(), memory());
+        opened.err().expect("refused").to_string()
+    };
     options.api_key_env = Some("NOT_SET_ANYWHERE".to_owned());
-    let message = EndpointTeacher::open(options, memory())
-        .err()
-        .expect("refused")
-        .to_string();
-    assert!(message.starts_with("external source `strong`: `api_key_env` names the environment variable `NOT_SET_ANYWHERE`, but it is not set"), "{message}");
+    let found = message(&options);
+    assert!(found.starts_with("external source `strong`: `api_key_env` names the environment variable `NOT_SET_ANYWHERE`, but it is not set"), "{found}");
+    for key in [
+        "sk-live-0123456789abcdef",
+        "hf_AbCdEf0123456789",
+        "AKIAIOSFODNN7EXAMPLE",
+    ] {
+        options.api_key_env = Some(key.to_owned());
+        let found = message(&options);
+        assert!(
+            found.contains("not shown") && !found.contains(key),
+            "{found}"
+        );
+    }
 }
 
 #[test]

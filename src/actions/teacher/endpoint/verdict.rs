@@ -2,9 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::chat::Dialect;
+use serde_json::Value;
+
+use super::dialect::{Change, Dialect, Parameter};
 use super::failure::{Failure, FailureReason};
 use super::http::Response;
+use super::provider_error::status_of;
 use super::reply::{self, Cleaner, Fault, Reply};
 use super::retry;
 use super::text::quoted;
@@ -18,29 +21,39 @@ pub(super) enum Verdict {
     Again(Failure, Option<Duration>),
     /// It will fail again.
     Lost(Failure),
-    /// The server wants the limit under its newer name.
-    NewerName,
-    /// The server does not take several answers at once.
-    OneByOne {
-        /// It said so; otherwise it is a guess.
-        for_good: bool,
-    },
+    /// The server wants the same said in another way; these are its words.
+    Otherwise(Change, String),
+    /// The server may not take several answers at once.
+    OneByOne,
 }
 
-/// Judges the response to a request for so many answers.
-pub(super) fn judge(
-    response: &Response,
-    wanted: usize,
-    dialect: Dialect,
-    cleaner: Cleaner<'_>,
-) -> Verdict {
-    let asked_for = response.retry_after.as_deref();
-    let asked_for = asked_for.and_then(|header| retry::retry_after(header, SystemTime::now()));
+/// What was asked for, as far as the server may object to it.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Answers wanted at once.
+    pub(super) wanted: usize,
+    /// Optional parameters that the request has.
+    pub(super) parameters: Vec<Parameter>,
+    /// How it was said.
+    pub(super) dialect: Dialect,
+}
+
+/// Judges the response to a request.
+pub(super) fn judge(response: &Response, asked: &Asked, cleaner: Cleaner<'_>) -> Verdict {
+    let wait = response.retry_after.as_deref();
+    let wait = wait.and_then(|header| retry::retry_after(header, SystemTime::now()));
     match response.status {
         200..=299 => match reply::parse(&response.body, cleaner) {
             Ok(reply) => Verdict::Answered(reply),
             Err(Fault::Unreadable(failure)) => Verdict::Lost(failure),
-            Err(Fault::Error { status, words }) => by_status(status, &words, asked_for),
+            Err(Fault::Error { status, words }) => {
+                let said = Said {
+                    shown: status,
+                    status,
+                    words,
+                };
+                refused(&response.body, said, asked, wait)
+            }
         },
         status @ 300..=399 => {
             let place = cleaner.words(response.location.as_deref().unwrap_or("nowhere"));
@@ -49,40 +62,60 @@ pub(super) fn judge(
             );
             Verdict::Lost(Failure::new(FailureReason::Redirected, words))
         }
-        status => {
+        shown => {
+            let body: Option<Value> = serde_json::from_slice(&response.body).ok();
+            let meant = body.as_ref().map(|body| {
+                let body = body.get(0).unwrap_or(body);
+                status_of(body.get("error").unwrap_or(body), Some(shown))
+            });
+            // A number inside the body may mean anything; only what stays counts more than the status.
+            let status = meant
+                .filter(|status| matches!(status, 401..=404))
+                .unwrap_or(shown);
             let words = reply::words_of(&response.body, cleaner);
-            about_request(status, &words, wanted, dialect)
-                .unwrap_or_else(|| by_status(status, &words, asked_for))
+            refused(
+                &response.body,
+                Said {
+                    shown,
+                    status,
+                    words,
+                },
+                asked,
+                wait,
+            )
         }
     }
 }
 
-/// The two things that servers refuse and that can be said in another way.
-fn about_request(status: u16, words: &str, wanted: usize, dialect: Dialect) -> Option<Verdict> {
-    if !matches!(status, 400 | 422 | 501) {
-        return None;
-    }
-    if words.contains("max_completion_tokens") && !dialect.max_completion_tokens {
-        return Some(Verdict::NewerName);
-    }
-    // Nothing is lost by asking one by one; if `n` was not the fault, the words come again.
-    let spellings = ["`n`", "'n'", "\"n\"", " n ", "n=", "n >"];
-    let for_good = spellings.iter().any(|name| words.contains(name));
-    (wanted > 1).then_some(Verdict::OneByOne { for_good })
+/// What a server said in place of an answer.
+struct Said {
+    /// The status that a person would see.
+    shown: u16,
+    /// What it means.
+    status: u16,
+    words: String,
 }
 
-fn by_status(status: u16, words: &str, asked_for: Option<Duration>) -> Verdict {
-    let reason = match status {
-        408 => FailureReason::Timeout,
-        429 => FailureReason::RateLimited,
-        500..=599 => FailureReason::ServerError,
-        _ => FailureReason::Rejected,
+/// The request may be said in another way, come back later, or be lost.
+fn refused(body: &[u8], said: Said, asked: &Asked, wait: Option<Duration>) -> Verdict {
+    let failure = || {
+        let words = quoted(&format!("status {}: {}", said.shown, said.words));
+        Failure::new(FailureReason::of_status(said.status), words)
     };
-    let failure = Failure::new(reason, quoted(&format!("status {status}: {words}")));
-    if retry::is_transient(status) {
-        Verdict::Again(failure, asked_for)
+    if matches!(said.status, 400 | 422 | 501) {
+        let text = String::from_utf8_lossy(body);
+        if let Some(change) = asked.dialect.objection(&text, &asked.parameters) {
+            return Verdict::Otherwise(change, failure().words);
+        }
+        // Nothing is lost by asking one by one; if `n` was not the fault, the words come again.
+        if asked.wanted > 1 {
+            return Verdict::OneByOne;
+        }
+    }
+    if retry::is_transient(said.status) {
+        Verdict::Again(failure(), wait)
     } else {
-        Verdict::Lost(failure)
+        Verdict::Lost(failure())
     }
 }
 
@@ -91,21 +124,24 @@ mod tests {
     use super::*;
 
     fn verdict(status: u16, body: &str, wanted: usize) -> Verdict {
-        let body = body.as_bytes().to_vec();
+        verdict_with(status, body, wanted, Some("2"))
+    }
+
+    fn verdict_with(status: u16, body: &str, wanted: usize, wait: Option<&str>) -> Verdict {
         let response = Response {
             status,
-            retry_after: Some("2".to_owned()),
+            retry_after: wait.map(str::to_owned),
             location: None,
-            body,
+            body: body.as_bytes().to_vec(),
         };
-        judge(
-            &response,
+        let mut parameters = vec![Parameter::MaxTokens, Parameter::Seed];
+        parameters.extend((wanted > 1).then_some(Parameter::N));
+        let asked = Asked {
             wanted,
-            Dialect {
-                max_completion_tokens: false,
-            },
-            Cleaner(None),
-        )
+            parameters,
+            dialect: Dialect::default(),
+        };
+        judge(&response, &asked, Cleaner(None))
     }
 
     #[test]
@@ -127,7 +163,7 @@ mod tests {
             );
             assert_eq!(asked_for, Some(Duration::from_secs(2)));
         }
-        for status in [400, 401, 403, 404, 413, 422, 100] {
+        for status in [400, 401, 402, 403, 404, 413, 422, 100] {
             let found = verdict(status, "no", 1);
             let Verdict::Lost(failure) = found else {
                 panic!("{status}: {found:?}")
@@ -137,20 +173,90 @@ mod tests {
     }
 
     #[test]
+    fn spent_money_a_refused_key_and_an_unknown_model_stay_under_any_status() {
+        for (status, body) in [
+            (
+                429,
+                r#"{"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}}"#,
+            ),
+            (
+                200,
+                r#"{"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}}"#,
+            ),
+            (
+                200,
+                r#"{"error": {"code": 402, "message": "Insufficient credits"}}"#,
+            ),
+            (
+                200,
+                r#"{"error": {"code": "invalid_api_key", "message": "Incorrect API key"}}"#,
+            ),
+            (
+                500,
+                r#"{"error": {"type": "authentication_error", "message": "no"}}"#,
+            ),
+            (
+                503,
+                r#"{"error": {"code": "model_not_found", "message": "no such model"}}"#,
+            ),
+            (
+                200,
+                r#"{"error": {"code": 404, "message": "no such model"}}"#,
+            ),
+        ] {
+            let found = verdict_with(status, body, 1, None);
+            let Verdict::Lost(failure) = found else {
+                panic!("{body}: {found:?}")
+            };
+            assert_eq!(failure.reason, FailureReason::Rejected, "{body}");
+        }
+        for (status, body) in [
+            (200, r#"{"error": {"message": "the provider is gone"}}"#),
+            (
+                200,
+                r#"{"error": {"code": 502, "message": "the provider is gone"}}"#,
+            ),
+            (
+                200,
+                r#"{"error": {"type": "overloaded_error", "message": "busy"}}"#,
+            ),
+            (
+                429,
+                r#"{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "You exceeded your current quota. Please retry in 3s."}}"#,
+            ),
+            (503, r#"{"error": {"code": 1, "message": "loading"}}"#),
+        ] {
+            let found = verdict_with(status, body, 1, None);
+            assert!(matches!(found, Verdict::Again(..)), "{body}: {found:?}");
+        }
+    }
+
+    #[test]
     fn what_can_be_said_in_another_way_is() {
-        assert!(matches!(
-            verdict(400, "use max_completion_tokens", 1),
-            Verdict::NewerName
-        ));
-        assert!(matches!(
-            verdict(400, "'n' must be 1", 3),
-            Verdict::OneByOne { for_good: true }
-        ));
-        assert!(matches!(
-            verdict(422, "unexpected", 3),
-            Verdict::OneByOne { for_good: false }
-        ));
+        let change = |found| match found {
+            Verdict::Otherwise(change, _) => Some(change),
+            _ => None,
+        };
+        assert_eq!(
+            change(verdict(400, "use max_completion_tokens", 1)),
+            Some(Change::NewerName)
+        );
+        assert_eq!(
+            change(verdict(422, "'seed' is unknown", 1)),
+            Some(Change::Without(Parameter::Seed))
+        );
+        let inside = r#"{"error": {"code": 400, "message": "Unrecognized request argument supplied: seed"}}"#;
+        assert_eq!(
+            change(verdict(200, inside, 1)),
+            Some(Change::Without(Parameter::Seed))
+        );
+        assert_eq!(
+            change(verdict(400, "'n' must be 1", 3)),
+            Some(Change::OneByOne)
+        );
+        assert!(matches!(verdict(422, "unexpected", 3), Verdict::OneByOne));
         assert!(matches!(verdict(400, "'n' must be 1", 1), Verdict::Lost(_)));
         assert!(matches!(verdict(401, "'n' must be 1", 3), Verdict::Lost(_)));
+        assert!(matches!(verdict(401, "'seed'", 3), Verdict::Lost(_)));
     }
 }

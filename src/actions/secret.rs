@@ -1,4 +1,5 @@
-//! The key of an endpoint: read from the environment, sent to its server, and shown nowhere else.
+//! A key: read from the environment, sent to its server, and removed from everything that is shown. Knows nothing of whose
+//! server it is, or of who writes what is shown.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,7 +14,7 @@ const SHORTEST_REAL_KEY: usize = 8;
 
 /// A key. It can be sent, and removed from texts; it cannot be printed.
 #[derive(Clone)]
-pub(super) struct Secret {
+pub(crate) struct Secret {
     value: String,
     /// The spellings in which a server may repeat it, longest first.
     spellings: Vec<String>,
@@ -24,7 +25,7 @@ impl Secret {
     ///
     /// # Errors
     /// What is wrong with it, never what it is.
-    pub(super) fn read(
+    pub(crate) fn read(
         variable: &str,
         environment: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, &'static str> {
@@ -35,7 +36,7 @@ impl Secret {
 
     /// # Errors
     /// See [`Self::read`].
-    pub(super) fn new(value: &str) -> Result<Self, &'static str> {
+    pub(crate) fn new(value: &str) -> Result<Self, &'static str> {
         if value.is_empty() {
             return Err("it is empty");
         }
@@ -59,17 +60,17 @@ impl Secret {
     }
 
     /// Whether it is too short to be a key that anybody gave out.
-    pub(super) const fn is_placeholder(&self) -> bool {
+    pub(crate) const fn is_placeholder(&self) -> bool {
         self.value.len() < SHORTEST_REAL_KEY
     }
 
     /// The value of the `Authorization` header.
-    pub(super) fn bearer(&self) -> String {
+    pub(crate) fn bearer(&self) -> String {
         format!("Bearer {}", self.value)
     }
 
     /// The text without the key, in whatever case it is written.
-    pub(super) fn scrubbed(&self, text: &str) -> String {
+    pub(crate) fn scrubbed(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for spelling in &self.spellings {
             // The key is ASCII, so lower case moves no byte of it; other letters keep their bytes too.
@@ -90,6 +91,12 @@ impl Secret {
         }
         text
     }
+}
+
+/// The text without any of the keys.
+pub(crate) fn without(secrets: &[Secret], text: &str) -> String {
+    let scrub = |text: String, secret: &Secret| secret.scrubbed(&text);
+    secrets.iter().fold(text.to_owned(), scrub)
 }
 
 impl fmt::Debug for Secret {
