@@ -3,21 +3,25 @@
 use std::f64::consts::PI;
 
 use super::answer::{answer_or_text, tagged_answer};
-use super::math_equivalence::equivalent;
+use super::expression::Value;
+use super::math_equivalence::{equivalent, same_answer, stated};
 
 /// Relative error below which a number counts as right.
 const FULL_CREDIT: f64 = 0.05;
 /// Relative error above which a number counts as wrong.
 const NO_CREDIT: f64 = 0.20;
 
-/// 1 if the answer equals the gold answer as a string, or if the completion has no answer tag and its text is
-/// mathematically equivalent to the gold answer; else 0. (Reason-RFT `accuracy_reward`.)
+/// 1 if the answer is a spelling of the gold answer ([`same_answer`]), or if the completion has no answer tag and its text
+/// is mathematically equivalent to the gold answer; else 0. (Reason-RFT `accuracy_reward`.)
 ///
-/// Differs from upstream: an answer of several lines counts as tagged; the symbolic check is
-/// [`equivalent`], which evaluates numbers only.
+/// Differs from upstream: an answer of several lines counts as tagged; a tagged answer need not be the gold answer's very
+/// characters (there `4` earns nothing where a data set says `4.0` or `4^{\circ}`); the symbolic check is [`equivalent`],
+/// which evaluates numbers only.
 #[must_use]
 pub fn accuracy_reward(text: &str, solution: &str) -> f32 {
-    if answer_or_text(text) == answer_or_text(solution) || untagged_equivalent(text, solution) {
+    if same_answer(answer_or_text(text), answer_or_text(solution))
+        || untagged_equivalent(text, solution)
+    {
         1.0
     } else {
         0.0
@@ -25,16 +29,18 @@ pub fn accuracy_reward(text: &str, solution: &str) -> f32 {
 }
 
 /// Credit that falls with the relative error d of a number: 1 below 5 %, 0 above 20 %, half a cosine wave between.
-/// Answers that are not numbers need string equality. (Reason-RFT `math_accuracy_reward`.)
+/// Answers that are not numbers need to be the same text. (Reason-RFT `math_accuracy_reward`.)
 ///
-/// Differs from upstream: gold 0 with answer 0 is 1 (there: division by zero, then 0), a non-finite answer is 0
-/// (there: `nan` gives NaN), and Python's `1_000` is not a number.
+/// Differs from upstream: a number may be written in any of the ways of [`same_answer`] (there: Python's `float`), gold 0
+/// with answer 0 is 1 (there: division by zero, then 0), a non-finite answer is 0 (there: `nan` gives NaN), and Python's
+/// `1_000` is not a number.
 #[must_use]
 pub fn math_accuracy_reward(text: &str, solution: &str) -> f32 {
     let (answer, gold) = (answer_or_text(text), answer_or_text(solution));
-    let credit = match (answer.parse::<f64>(), gold.parse::<f64>()) {
-        (Ok(answer), Ok(gold)) => number_credit(answer, gold),
-        _ if answer == gold => 1.0,
+    let credit = match (stated(answer), stated(gold)) {
+        (Some(answer), Some(gold)) => value_credit(&answer, &gold),
+        _ if is_non_finite(answer) => 0.0,
+        _ if same_answer(answer, gold) => 1.0,
         _ => 0.0,
     };
     if credit == 0.0 && untagged_equivalent(text, solution) {
@@ -44,13 +50,27 @@ pub fn math_accuracy_reward(text: &str, solution: &str) -> f32 {
     }
 }
 
-/// Whether an answer is right to the eye of the `length` and `cosine` rewards: accuracy, or equal as numbers.
-/// (Reason-RFT `len_reward`.)
+/// Whether an answer is right to the eye of the `length` and `cosine` rewards. (Reason-RFT `len_reward`.)
 #[must_use]
 pub fn is_correct(text: &str, solution: &str) -> bool {
-    let number = |text: &str| answer_or_text(text).parse::<f64>().ok();
     accuracy_reward(text, solution) == 1.0
-        || matches!((number(text), number(solution)), (Some(answer), Some(gold)) if answer == gold)
+}
+
+/// Words that `f64` and Python read as numbers, and that are none.
+fn is_non_finite(text: &str) -> bool {
+    text.parse::<f64>().is_ok_and(|number| !number.is_finite())
+}
+
+/// The better of the credits at face value and, where one side is a percentage, as a fraction.
+fn value_credit(answer: &Value, gold: &Value) -> f32 {
+    if !answer.unit.agrees(&gold.unit) {
+        return 0.0;
+    }
+    let face = number_credit(answer.number, gold.number);
+    if answer.percent == gold.percent {
+        return face;
+    }
+    face.max(number_credit(answer.fraction(), gold.fraction()))
 }
 
 #[expect(
@@ -94,7 +114,9 @@ mod tests {
         ] {
             assert_eq!(accuracy_reward(right, "3"), 1.0, "{right:?}");
         }
-        assert_eq!(accuracy_reward(&tagged("3.0"), "3"), 0.0);
+        assert_eq!(accuracy_reward(&tagged("3.0"), "3"), 1.0);
+        assert_eq!(accuracy_reward(&tagged("3"), "3.0"), 1.0);
+        assert_eq!(accuracy_reward(&tagged("3.1"), "3"), 0.0);
         assert_eq!(accuracy_reward(&tagged("a"), "A"), 0.0);
         assert_eq!(accuracy_reward("a", "A"), 0.0);
         assert_eq!(

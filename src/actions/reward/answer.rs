@@ -1,5 +1,7 @@
 //! Finds the answer inside a completion; knows nothing of what makes an answer right.
 
+use std::ops::Range;
+
 const OPENING: &str = "<answer>";
 const CLOSING: &str = "</answer>";
 
@@ -9,14 +11,19 @@ const CLOSING: &str = "</answer>";
 /// Differs from upstream: there the tag pattern stops at a newline, so an answer on its own line counted as untagged.
 #[must_use]
 pub fn tagged_answer(text: &str) -> Option<&str> {
-    between_tags(text, |_| true)
+    between_tags(text, |_: &Range<usize>| true)
 }
 
 /// As [`tagged_answer`], but a pair of tags with a newline between them is passed over: what upstream's evaluation
 /// of spatial transformation does (method: section 3.7).
 #[must_use]
 pub fn single_line_tagged_answer(text: &str) -> Option<&str> {
-    between_tags(text, |content| !content.contains('\n'))
+    // Each end of a line is looked at once, however many tags stand before it.
+    let mut ends = text.match_indices('\n').map(|(end, _)| end).peekable();
+    between_tags(text, |content: &Range<usize>| {
+        while ends.next_if(|end| *end < content.start).is_some() {}
+        ends.peek().is_none_or(|end| *end >= content.end)
+    })
 }
 
 /// The tagged answer, or the whole text without outer white space.
@@ -25,11 +32,15 @@ pub fn answer_or_text(text: &str) -> &str {
     tagged_answer(text).unwrap_or_else(|| text.trim())
 }
 
-fn between_tags(text: &str, accepts: impl Fn(&str) -> bool) -> Option<&str> {
+/// The first content that is accepted. Each opening and each closing is looked at once: the closing of an opening is never
+/// before that of an earlier one.
+fn between_tags(text: &str, mut accepts: impl FnMut(&Range<usize>) -> bool) -> Option<&str> {
+    let mut closings = text.match_indices(CLOSING).map(|(end, _)| end).peekable();
     text.match_indices(OPENING).find_map(|(start, _)| {
-        let rest = &text[start + OPENING.len()..];
-        let content = &rest[..rest.find(CLOSING)?];
-        accepts(content).then_some(content.trim())
+        let start = start + OPENING.len();
+        while closings.next_if(|end| *end < start).is_some() {}
+        let content = start..*closings.peek()?;
+        accepts(&content).then(|| text[content].trim())
     })
 }
 

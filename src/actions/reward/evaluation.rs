@@ -2,7 +2,7 @@
 
 use super::answer::{answer_or_text, single_line_tagged_answer, tagged_answer};
 use super::function_sequence::{function_sequence_score, same_functions};
-use super::math_equivalence::equivalent;
+use super::math_equivalence::{equivalent, same_answer};
 use crate::options::ScoreCompat;
 use crate::record::{Example, Task};
 
@@ -36,7 +36,9 @@ pub fn eval_score(example: &Example, text: &str, compat: ScoreCompat) -> EvalSco
     let answer = answer_or_text(text);
     let exact = answer == gold;
     EvalScore {
-        score: f64::from(u8::from(exact || equivalent(answer, gold))),
+        score: f64::from(u8::from(
+            same_answer(answer, gold) || equivalent(answer, gold),
+        )),
         exact,
     }
 }

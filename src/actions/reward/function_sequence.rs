@@ -1,6 +1,6 @@
 //! Credit for a sequence of transformation functions (TRANCE); knows nothing of tags or tasks.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -111,33 +111,48 @@ pub fn function_sequence_score(answer: &str, solution: &str) -> f64 {
 /// Whether the distinct calls of both sides are the same, in any order; false where the gold answer has none.
 #[must_use]
 pub fn same_functions(answer: &str, solution: &str) -> bool {
-    let (predicted, gold) = (parse(answer).calls, parse(solution).calls);
-    !gold.is_empty()
-        && predicted.len() == gold.len()
-        && gold.iter().all(|call| predicted.contains(call))
+    let distinct = |text| -> HashSet<Call<'_>> { parse(text).calls.into_iter().collect() };
+    let gold = distinct(solution);
+    !gold.is_empty() && distinct(answer) == gold
 }
 
-/// Greedy pairing with removal: each pass takes, for each predicted call left, the first gold call left that agrees.
+/// The parts of a call that have to agree.
+fn agreeing<'a>(call: &Call<'a>, parts: [bool; 3]) -> Call<'a> {
+    [0, 1, 2].map(|part| if parts[part] { call[part] } else { "" })
+}
+
+/// Greedy pairing with removal: each pass takes, for each predicted call left, the first gold call left that agrees. Looked
+/// up by the parts that have to agree, so that the work is linear in the calls.
 fn pair_credit(predicted: &[Call<'_>], gold: &[Call<'_>], credit: Credit) -> f64 {
-    let (mut predicted, mut gold) = (predicted.to_vec(), gold.to_vec());
+    let mut predicted = predicted.to_vec();
+    let mut is_taken = vec![false; gold.len()];
     let mut total = 0.0;
     for (parts, points) in
         PASSES
             .iter()
             .zip([credit.full, credit.object, credit.value, credit.function])
     {
-        let agree =
-            |a: &Call<'_>, b: &Call<'_>| (0..3).all(|part| !parts[part] || a[part] == b[part]);
-        predicted.retain(
-            |call| match gold.iter().position(|target| agree(call, target)) {
-                Some(partner) => {
-                    gold.remove(partner);
-                    total += points;
-                    false
-                }
-                None => true,
-            },
-        );
+        let mut partners: HashMap<[&str; 3], VecDeque<usize>> = HashMap::new();
+        for (index, call) in gold
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !is_taken[*index])
+        {
+            partners
+                .entry(agreeing(call, *parts))
+                .or_default()
+                .push_back(index);
+        }
+        predicted.retain(|call| {
+            let partner = partners
+                .get_mut(&agreeing(call, *parts))
+                .and_then(VecDeque::pop_front);
+            if let Some(partner) = partner {
+                is_taken[partner] = true;
+                total += points;
+            }
+            partner.is_none()
+        });
     }
     total
 }

@@ -5,11 +5,9 @@
 //! formulas with unknowns are never equivalent to anything. Upstream calls its checker with prediction and gold
 //! swapped; here only the answer is searched.
 
-use std::sync::LazyLock;
-
-use regex::Regex;
-
 use super::expression::{Value, evaluate};
+use super::formula::{after_answer_phrase, boxed, first_number, formulas, last_number};
+use super::spelling::text_form;
 
 /// Beyond this relative distance two exact expressions differ (rounding of a few operations stays far below).
 const EXACT: f64 = 1e-12;
@@ -18,21 +16,32 @@ const ROUNDED: f64 = 5e-7;
 /// ... unless the numbers are so small that this would swallow them.
 const ROUNDED_RELATIVE: f64 = 2e-6;
 
-/// A chain of numbers and operators in running text, after white space, an equals sign or nothing (and Markdown's bold
-/// or a currency sign): `3`, `-1,234.5`, `3/4`, `2 * 3`, `50%`. So neither `x3`, `f(1,2)` nor `<b>3` holds a number.
-static NUMBERS: LazyLock<Regex> = LazyLock::new(|| {
-    let number = r"(?:\d{1,3}(?:,\d{3})+\b|\d+)(?:\.\d+)?";
-    let chain = format!(r"[-−]?{number}(?:\s*[-−+*/×÷^]\s*{number})*(?:\s*%)?");
-    Regex::new(&format!(r"(?:^|[\s=])(?:\*\*)?[$€£¥]?({chain})")).expect("a constant pattern")
-});
+/// Whether two answers are spellings of one: the same number, however it is written (`4.0` and `4`, `1,234` and `1234`,
+/// `\frac{1}{2}` and `0.5`, `30^{\circ}` and `30 degrees`, `50\%` and `0.5`), or the same text but for spaces and LaTeX's
+/// delimiters. Both go through one normalisation.
+///
+/// A sum is no spelling of its value, units that both sides give have to be the same, and letters keep their case.
+#[must_use]
+pub fn same_answer(answer: &str, gold: &str) -> bool {
+    if answer == gold {
+        return true;
+    }
+    match (stated(answer), stated(gold)) {
+        (Some(answer), Some(gold)) => same(&answer, &gold),
+        (None, None) => text_form(answer) == text_form(gold),
+        _ => false,
+    }
+}
 
-static ANSWER_PHRASE: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"(?i)answer\s*(?:is|:|=)").expect("a constant pattern"));
-
-static MATH: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?s)\$\$(.+?)\$\$|\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
-        .expect("a constant pattern")
-});
+/// The number that a text states, if that is all it does.
+pub(super) fn stated(text: &str) -> Option<Value> {
+    let boxed = || {
+        let inside = text.trim().strip_prefix("\\boxed{")?;
+        inside.strip_suffix('}')
+    };
+    let value = evaluate(text).or_else(|| boxed().and_then(evaluate));
+    value.filter(|value| value.is_statement)
+}
 
 /// Whether an answer holds the number that the gold answer states.
 ///
@@ -46,13 +55,17 @@ pub fn equivalent(answer: &str, gold: &str) -> bool {
         return false;
     };
     let answer = stated_number(answer)
-        .or_else(|| after_answer_phrase(answer))
+        .or_else(|| number_after_phrase(answer))
         .or_else(|| last_formula(answer))
-        .or_else(|| last_number(answer));
-    answer.is_some_and(|answer| same(answer, gold))
+        .or_else(|| last_number(answer).and_then(evaluate));
+    answer.is_some_and(|answer| same(&answer, &gold))
 }
 
-fn same(left: Value, right: Value) -> bool {
+/// Whether two values are equal: whole numbers to the last digit, others within rounding.
+pub(super) fn same(left: &Value, right: &Value) -> bool {
+    if !left.unit.agrees(&right.unit) {
+        return false;
+    }
     let close = |a: f64, b: f64| {
         let size = a.abs().max(b.abs());
         let allowed = if left.decimal || right.decimal {
@@ -62,61 +75,26 @@ fn same(left: Value, right: Value) -> bool {
         };
         (a - b).abs() <= allowed
     };
-    close(left.number, right.number)
-        || (left.percent != right.percent && close(left.fraction(), right.fraction()))
+    let as_written = match (&left.integer, &right.integer) {
+        (Some(left), Some(right)) => left == right,
+        _ => close(left.number, right.number),
+    };
+    as_written || (left.percent != right.percent && close(left.fraction(), right.fraction()))
 }
 
 fn stated_number(text: &str) -> Option<Value> {
     evaluate(text).or_else(|| boxed(text).and_then(evaluate))
 }
 
-fn last_number(text: &str) -> Option<Value> {
-    let last = NUMBERS.captures_iter(text).last()?;
-    evaluate(&last[1])
-}
-
-/// Content of the last `\boxed{…}` whose braces balance.
-fn boxed(text: &str) -> Option<&str> {
-    const BOXED: &str = "\\boxed{";
-    let rest = &text[text.rfind(BOXED)? + BOXED.len()..];
-    let mut depth = 1_usize;
-    for (index, character) in rest.char_indices() {
-        match character {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some(&rest[..index]);
-        }
-    }
-    None
-}
-
-fn after_answer_phrase(text: &str) -> Option<Value> {
-    let phrase = ANSWER_PHRASE.find_iter(text).last()?;
-    let rest = &text[phrase.end()..];
+fn number_after_phrase(text: &str) -> Option<Value> {
+    let rest = after_answer_phrase(text)?;
     evaluate(rest)
-        .or_else(|| {
-            MATH.captures(rest)
-                .and_then(|formula| evaluate_formula(&formula))
-        })
-        .or_else(|| NUMBERS.captures(rest).and_then(|found| evaluate(&found[1])))
+        .or_else(|| formulas(rest).next().and_then(evaluate))
+        .or_else(|| first_number(rest).and_then(evaluate))
 }
 
 fn last_formula(text: &str) -> Option<Value> {
-    MATH.captures_iter(text)
-        .last()
-        .and_then(|formula| evaluate_formula(&formula))
-}
-
-fn evaluate_formula(formula: &regex::Captures<'_>) -> Option<Value> {
-    formula
-        .iter()
-        .skip(1)
-        .flatten()
-        .next()
-        .and_then(|content| evaluate(content.as_str()))
+    formulas(text).last().and_then(evaluate)
 }
 
 #[cfg(test)]
@@ -220,10 +198,16 @@ mod tests {
             "9".repeat(100_000),
             "$".repeat(99_999),
             "=é\\".repeat(50_000),
+            "\\($1$".repeat(50_000) + "3.5",
+            "$$1$".repeat(50_000) + "x",
+            "^".repeat(100_000),
+            "1 ".repeat(100_000) + "y",
+            "\\text{1".repeat(50_000),
             "\\".to_owned(),
             "^".to_owned(),
         ] {
             assert!(!equivalent(&hostile, "3"), "{}…", &hostile[..1]);
+            assert!(!same_answer(&hostile, "3"), "{}…", &hostile[..1]);
         }
     }
 }

@@ -12,13 +12,20 @@ mod evaluation;
 mod expression;
 mod expression_tokens;
 mod format;
+mod formula;
 mod function;
 mod function_sequence;
 mod length;
+#[cfg(test)]
+mod linear_tests;
 mod math_equivalence;
 mod options;
 mod process;
 mod reason;
+mod spelling;
+#[cfg(test)]
+mod spelling_tests;
+mod unit;
 
 pub use accuracy::{accuracy_reward, is_correct, math_accuracy_reward};
 pub use answer::{answer_or_text, tagged_answer};
@@ -30,7 +37,7 @@ pub use function_sequence::{
 pub use length::{
     CharacterRange, cosine_reward, length_reward, repetition_penalty, soft_overlong_punishment,
 };
-pub use math_equivalence::equivalent;
+pub use math_equivalence::{equivalent, same_answer};
 pub use options::{RewardError, RewardOptions, RewardSource};
 pub use process::{ProcessError, ProcessFault, ProcessOptions, end_processes};
 pub use reason::reason_reward;
@@ -427,6 +434,8 @@ mod tests {
             timeout: std::time::Duration::from_secs(20),
             max_restarts: 0,
             measures_accuracy: false,
+            pictures: crate::options::RewardPictures::Pil,
+            hidden_variables: Vec::new(),
         }
     }
 
