@@ -6,16 +6,21 @@
     python3 reward_server.py judge.py:compute_score --style easyr1  # f([{"response", "response_length", "ground_truth"}])
 
 Each line on standard input is a request, a JSON object of TRL's reward arguments; each is answered by one line, a JSON
-list with a number or null per completion. What the function prints goes to standard error.
+list with a number or null per completion. What the function prints goes to standard error. Pictures come once per prompt
+(`prompt_pictures`) and reach a TRL function as the columns `image` or `images`, in the form of the rows: objects of Pillow,
+or paths with `pictures: paths` in the entry of `reward_funcs` and where Pillow is not installed.
 """
 
 import argparse
 import asyncio
+import base64
 import importlib.util
 import inspect
+import io
 import json
 import os
 import sys
+import tempfile
 import types
 
 
@@ -35,6 +40,61 @@ def load(place):
     return getattr(loaded, name)
 
 
+def pillow():
+    """The modules of Pillow that open a picture, or None; said once."""
+    if not hasattr(pillow, "found"):
+        try:
+            from PIL import Image, ImageOps
+
+            pillow.found = Image, ImageOps
+        except ImportError:
+            pillow.found = None
+            print("Pillow is not installed, so pictures reach the reward function as paths", file=sys.stderr)
+    return pillow.found
+
+
+def as_pil(cell):
+    """As datasets decodes a picture: opened, and turned where its EXIF data say so."""
+    modules, orientation = pillow(), 0x0112
+    image = modules[0].open(cell["path"] if "path" in cell else io.BytesIO(base64.b64decode(cell["bytes"])))
+    return modules[1].exif_transpose(image) if image.getexif().get(orientation) is not None else image
+
+
+def as_path(cell, folder):
+    if "path" in cell:
+        return cell["path"]
+    data = base64.b64decode(cell["bytes"])
+    kind = {b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
+    suffix = next((suffix for mark, suffix in kind.items() if data.startswith(mark)), "")
+    handle, path = tempfile.mkstemp(suffix, dir=folder)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    return path
+
+
+def spread_pictures(request, folder):
+    """The picture columns, one cell per completion; completions of one prompt share its objects."""
+    pictures = request.pop("prompt_pictures", None)
+    if pictures is None:
+        return
+    wants_pil = pictures["as"] == "pil" and pillow() is not None
+
+    def picture(cell):
+        return as_pil(cell) if wants_pil else as_path(cell, folder)
+
+    def column(cells):
+        return [picture(cell) for cell in cells] if isinstance(cells, list) else picture(cells)
+
+    prompts = [{name: column(cells) for name, cells in columns.items()} for columns in pictures["prompts"]]
+    for name in {name for columns in prompts for name in columns}:
+        request[name] = [prompts[prompt].get(name) for prompt in pictures["of"]]
+
+
+def text_of(completion):
+    """Plain text for plain prompts, else the content of the one turn."""
+    return completion if isinstance(completion, str) else completion[0]["content"]
+
+
 def trl(function, request):
     request["trainer_state"] = types.SimpleNamespace(**request["trainer_state"])
     request.update(log_extra=lambda column, values: None, log_metric=lambda name, value: print(f"{name}: {value}"))
@@ -47,7 +107,7 @@ def answers(request):
     models = request.get("reward_model") or [None] * len(request["solution"])
     for completion, model, solution in zip(request["completions"], models, request["solution"]):
         truth = model.get("ground_truth", solution) if isinstance(model, dict) else solution
-        yield completion[0]["content"], truth
+        yield text_of(completion), truth
 
 
 def verl(function, request):
@@ -81,7 +141,10 @@ def main():
     for line in requests:
         request = json.loads(line)
         del request["request_number"]
-        rewards = score(function, request)
+        with tempfile.TemporaryDirectory() as folder:
+            spread_pictures(request, folder)
+            # A generator has to run while the pictures are there.
+            rewards = list(score(function, request))
         print(json.dumps([None if reward is None else float(reward) for reward in rewards]), file=replies, flush=True)
 
 

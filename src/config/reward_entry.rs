@@ -10,7 +10,7 @@ use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
 use super::path;
 use super::ranges::SECONDS;
 use super::value::Kind;
-use crate::options::RewardFunction;
+use crate::options::{RewardFunction, RewardPictures};
 
 /// One entry of `reward_funcs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub struct RewardProgram {
     pub max_restarts: usize,
     /// Whether its value decides who passes, in place of the task's accuracy.
     pub measures_accuracy: bool,
+    /// How the pictures of a prompt reach it.
+    pub pictures: RewardPictures,
 }
 
 impl RewardEntry {
@@ -64,6 +66,7 @@ static PROGRAM: &[Key] = &[
     key("timeout_s", SECONDS, "60", "Seconds that the answer to one batch may take."),
     key("max_restarts", Kind::Count(0, 1000), "3", "Times that it is started again for one batch."),
     key("measures_accuracy", Kind::Bool, "false", "Its value decides who passes, in place of the task's accuracy."),
+    key("pictures", Kind::Choice(RewardPictures::NAMES), "pil", "How pictures reach it, once per prompt: pil, paths, none."),
 ];
 
 /// What a row of the completions log holds besides rewards.
@@ -159,6 +162,7 @@ mod tests {
             timeout_s: 60.0,
             max_restarts: 3,
             measures_accuracy: false,
+            pictures: RewardPictures::Pil,
         };
         assert_eq!(
             program("{name: judge, command: [python3, judge.py]}"),

@@ -2,8 +2,9 @@
 //! (conventions: section 6). Knows nothing of what the program computes, nor of groups, models or devices.
 //!
 //! A request is one line, an object of TRL's reward arguments (`GRPOTrainer._calculate_rewards`): `prompts`,
-//! `completions`, `completion_ids` and every column of the rows as lists of equal length, `trainer_state`, and
-//! `request_number`. The answer is one line, `[1.0, null, 0.5]` or `{"rewards": [...]}`; null = not applicable.
+//! `completions`, `completion_ids` and every column of the rows as lists of equal length, `prompt_pictures` once per
+//! prompt, `trainer_state`, and `request_number`. The answer is one line, `[1.0, null, 0.5]` or `{"rewards": [...]}`;
+//! null = not applicable.
 //!
 //! What can happen by accident (the program ends, or does not answer in time) starts it again, `max_restarts` times for a
 //! batch; an answer that breaks the protocol is a mistake in the program and ends the run at once. Neither is ever
@@ -12,6 +13,7 @@
 mod answer;
 mod error;
 mod messages;
+mod pictures;
 mod program;
 mod request;
 
@@ -22,6 +24,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::actions::secret::{Secret, without};
+use crate::options::RewardPictures;
 use crate::record::{Action, Example};
 use program::Program;
 
@@ -38,6 +42,10 @@ pub struct ProcessOptions {
     pub max_restarts: usize,
     /// Whether its value says how right the answer is, so that it can decide whether an action passes.
     pub measures_accuracy: bool,
+    /// How the pictures of a prompt reach it.
+    pub pictures: RewardPictures,
+    /// Environment variables that it does not get, because they hold keys; whatever it prints of these is removed.
+    pub hidden_variables: Vec<String>,
 }
 
 /// A program in conversation with us; it ends with this value.
@@ -46,6 +54,8 @@ pub(super) struct RewardProcess {
     options: ProcessOptions,
     program: Option<Program>,
     requests: u64,
+    /// The keys in the hidden variables.
+    secrets: Vec<Secret>,
 }
 
 impl RewardProcess {
@@ -54,12 +64,17 @@ impl RewardProcess {
     /// # Errors
     /// If it cannot be started.
     pub(super) fn start(options: ProcessOptions) -> Result<Self, ProcessError> {
+        let secrets = options.hidden_variables.iter();
+        let secrets = secrets
+            .filter_map(|name| Secret::read(name, |name| std::env::var_os(name)).ok())
+            .filter(|secret| !secret.is_placeholder());
         let mut process = Self {
+            secrets: secrets.collect(),
             options,
             program: None,
             requests: 0,
         };
-        match launch(&process.options) {
+        match process.launch() {
             Ok(program) => process.program = Some(program),
             Err(fault) => return Err(process.error(fault, 0)),
         }
@@ -84,7 +99,8 @@ impl RewardProcess {
             return Ok(Vec::new());
         }
         self.requests += 1;
-        let line: Arc<[u8]> = match request::line(self.requests, pairs, step) {
+        let line: Arc<[u8]> = match request::line(self.requests, pairs, step, self.options.pictures)
+        {
             Ok(line) => line.into(),
             Err(fault) => return Err(self.error(fault, 0)),
         };
@@ -112,11 +128,13 @@ impl RewardProcess {
         line: &Arc<[u8]>,
         pairs: &[(&Action, &Example)],
     ) -> Result<Vec<Option<f32>>, ProcessFault> {
-        let program = match &mut self.program {
+        let mut program = match self.program.take() {
             Some(program) => program,
-            none => none.insert(launch(&self.options)?),
+            None => self.launch()?,
         };
-        let answer = program.ask(line, self.options.timeout)?;
+        let answer = program.ask(line, self.options.timeout);
+        self.program = Some(program);
+        let answer = answer?;
         let ids = |index: usize| pairs[index].1.id.clone();
         answer::read(&answer, self.requests, pairs.len(), &ids)
     }
@@ -126,22 +144,25 @@ impl RewardProcess {
         let messages = self.program.take().map(Program::kill).unwrap_or_default();
         ProcessError {
             name: self.options.name.clone(),
-            command: self.options.command.join(" "),
+            command: without(&self.secrets, &self.options.command.join(" ")),
             fault: Box::new(fault),
             restarts,
             messages,
         }
     }
-}
 
-/// Starts the program with its three streams in our hands.
-fn launch(options: &ProcessOptions) -> Result<Program, ProcessFault> {
-    let Some((file, arguments)) = options.command.split_first() else {
-        return Err(ProcessFault::NoCommand);
-    };
-    let mut command = Command::new(file);
-    command.args(arguments);
-    Program::start(command, &options.name)
+    /// Starts the program with its three streams in our hands and without the keys in its environment.
+    fn launch(&self) -> Result<Program, ProcessFault> {
+        let Some((file, arguments)) = self.options.command.split_first() else {
+            return Err(ProcessFault::NoCommand);
+        };
+        let mut command = Command::new(file);
+        command.args(arguments);
+        for variable in &self.options.hidden_variables {
+            command.env_remove(variable);
+        }
+        Program::start(command, &self.options.name, self.secrets.clone())
+    }
 }
 
 #[cfg(test)]

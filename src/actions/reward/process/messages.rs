@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::sync::{Mutex, PoisonError};
 
 use super::error::one_line;
+use crate::actions::secret::{Secret, without};
 
 /// Lines of one batch that reach the log; the rest are counted.
 const LOGGED_LINES: usize = 50;
@@ -19,6 +20,8 @@ const LONGEST_LINE: u64 = 1 << 16;
 #[derive(Debug)]
 pub(super) struct Messages {
     name: String,
+    /// Keys that must not be shown, however the program came by them.
+    secrets: Vec<Secret>,
     kept: Mutex<Kept>,
 }
 
@@ -30,9 +33,10 @@ struct Kept {
 }
 
 impl Messages {
-    pub(super) fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str, secrets: Vec<Secret>) -> Self {
         Self {
             name: name.to_owned(),
+            secrets,
             kept: Mutex::default(),
         }
     }
@@ -54,8 +58,16 @@ impl Messages {
         }
     }
 
+    /// What the program wrote, without keys.
+    pub(super) fn scrubbed(&self, bytes: Vec<u8>) -> Vec<u8> {
+        if self.secrets.is_empty() {
+            return bytes;
+        }
+        without(&self.secrets, &String::from_utf8_lossy(&bytes)).into_bytes()
+    }
+
     fn add(&self, line: &[u8]) {
-        let line = one_line(line, LINE_LENGTH);
+        let line = one_line(&self.scrubbed(line.to_vec()), LINE_LENGTH);
         if line.trim().is_empty() {
             return;
         }
@@ -95,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_stay_and_long_ones_are_cut() {
-        let messages = Messages::new("judge");
+        let messages = Messages::new("judge", Vec::new());
         let mut text: Vec<u8> = (0..100)
             .flat_map(|n| format!("line {n}\n\n").into_bytes())
             .collect();
@@ -113,8 +125,22 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_removed_before_a_line_is_cut() {
+        let secret = Secret::new("sk-planted-0123456789").expect("a key");
+        let messages = Messages::new("judge", vec![secret]);
+        let text = format!(
+            "key SK-PLANTED-0123456789\n{}sk-planted-0123456789\n",
+            "x".repeat(390)
+        );
+        messages.read(text.as_bytes());
+        let last = messages.last();
+        assert_eq!(last[0], "key [key removed]");
+        assert!(last[1].ends_with("x[key remov..."), "{}", last[1]);
+    }
+
+    #[test]
     fn a_line_without_end_takes_no_memory() {
-        let messages = Messages::new("judge");
+        let messages = Messages::new("judge", Vec::new());
         messages.read(std::io::repeat(b'y').take(1 << 20));
         assert_eq!(messages.last().len(), 16, "cut every 64 KiB");
     }

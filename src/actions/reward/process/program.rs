@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::error::{ProcessFault, shown};
 use super::messages::Messages;
+use crate::actions::secret::Secret;
 
 /// Bytes of an answer: room for a million rewards.
 const LONGEST_ANSWER: usize = 32 << 20;
@@ -57,7 +58,11 @@ impl Program {
     ///
     /// # Errors
     /// If the system refuses.
-    pub(super) fn start(mut command: Command, name: &str) -> Result<Self, ProcessFault> {
+    pub(super) fn start(
+        mut command: Command,
+        name: &str,
+        secrets: Vec<Secret>,
+    ) -> Result<Self, ProcessFault> {
         let file = command.get_program().to_string_lossy().into_owned();
         command
             .stdin(Stdio::piped())
@@ -82,7 +87,7 @@ impl Program {
         all.push(Arc::downgrade(&running));
         drop(all);
 
-        let messages = Arc::new(Messages::new(name));
+        let messages = Arc::new(Messages::new(name, secrets));
         let (requests, to_write) = channel();
         // Room for one line: a program that floods its output waits, and takes no memory of ours.
         let (read, answers) = sync_channel(1);
@@ -116,7 +121,7 @@ impl Program {
         self.messages.next_batch();
         match self.answers.try_recv() {
             Ok(Line::Whole(line) | Line::TooLong(line)) => {
-                return Err(ProcessFault::Unasked(shown(&line)));
+                return Err(ProcessFault::Unasked(shown(&self.messages.scrubbed(line))));
             }
             Err(TryRecvError::Disconnected) => return Err(self.ended()),
             Err(TryRecvError::Empty) => {}
@@ -127,10 +132,10 @@ impl Program {
             .as_ref()
             .map(|requests| requests.send(Arc::clone(line)));
         match self.answers.recv_timeout(timeout) {
-            Ok(Line::Whole(line)) => Ok(line),
+            Ok(Line::Whole(line)) => Ok(self.messages.scrubbed(line)),
             Ok(Line::TooLong(line)) => Err(ProcessFault::TooLong {
                 most: LONGEST_ANSWER,
-                line: shown(&line),
+                line: shown(&self.messages.scrubbed(line)),
             }),
             Err(RecvTimeoutError::Timeout) => {
                 Err(ProcessFault::TimedOut(timeout.as_secs_f64().to_string()))

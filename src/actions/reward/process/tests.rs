@@ -17,6 +17,8 @@ fn options(command: &[&str]) -> ProcessOptions {
         timeout: Duration::from_secs(20),
         max_restarts: 0,
         measures_accuracy: false,
+        pictures: RewardPictures::Pil,
+        hidden_variables: Vec::new(),
     }
 }
 
@@ -38,6 +40,30 @@ mod shell {
 
     fn script(text: &str) -> ProcessOptions {
         options(&["sh", "-c", text])
+    }
+
+    #[test]
+    fn a_program_neither_gets_nor_shows_a_key() {
+        // A variable that every test run has; its value stands in for a key.
+        let variable = "CARGO_MANIFEST_DIR";
+        let key = std::env::var(variable).expect("set by cargo");
+        for text in [
+            "read -r line; echo \"env: $CARGO_MANIFEST_DIR\" >&2; exit 3".to_owned(),
+            format!("read -r line; echo 'found {key}' >&2; exit 3"),
+            format!("read -r line; echo 'answer {key}'"),
+            format!("echo 'early {key}'; read -r line; echo '[1]'"),
+        ] {
+            let mut options = script(&text);
+            options.hidden_variables = vec![variable.to_owned()];
+            let mut process = start(options);
+            sleep(Duration::from_millis(300));
+            let said = ask(&mut process, &["a"]).expect_err("no reward");
+            assert!(!said.contains(&key), "{said}");
+            assert!(
+                said.contains("[key removed]") || said.contains("env:\n"),
+                "{said}"
+            );
+        }
     }
 
     /// What a script says to a batch of two, at most `seconds` later.
@@ -483,4 +509,111 @@ def reward(reward_inputs, format_weight=0.1):
         ask(&mut process, &["a", "abc"]),
         Ok(vec![Some(1.0), Some(3.0)])
     );
+}
+
+#[test]
+fn plain_prompts_reach_a_function_as_text() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "def reward(prompts, completions, **columns):\n    return [-abs(20 - len(c)) + len(p) for c, p in zip(completions, prompts)]\n";
+    let Some(mut process) = server(folder.path(), text, "trl") else {
+        return;
+    };
+    let mut row = example(None, "8");
+    row.columns.insert("prompt".into(), json!("legs?"));
+    let (short, long) = (action("eight"), action(&"x".repeat(20)));
+    let rewards = process.score(&[(&short, &row), (&long, &row)], 0);
+    assert_eq!(rewards.expect("answered"), [Some(-10.0), Some(5.0)]);
+    let verl = "def reward(data_source, solution_str, ground_truth, extra_info):\n    return len(solution_str)\n";
+    let mut process = server(folder.path(), verl, "verl").expect("a Python");
+    let rewards = process.score(&[(&short, &row)], 0);
+    assert_eq!(rewards.expect("answered"), [Some(5.0)]);
+}
+
+/// Stands in for Pillow beside the function, so that the test needs no package.
+fn plant_pillow(folder: &Path) {
+    std::fs::create_dir(folder.join("PIL")).expect("a folder");
+    let image = r#"
+class Image:
+    def __init__(self, file):
+        self.file, self.turned = file, False
+    def getexif(self):
+        name = self.file if isinstance(self.file, str) else ""
+        return {0x0112: 6} if "phone" in name else {}
+def open(file):
+    return Image(file)
+"#;
+    let turn = "def exif_transpose(image):\n    image.turned = True\n    return image\n";
+    for (name, text) in [("__init__", ""), ("Image", image), ("ImageOps", turn)] {
+        std::fs::write(folder.join(format!("PIL/{name}.py")), text).expect("written");
+    }
+}
+
+#[test]
+fn pictures_are_opened_once_per_prompt() {
+    let folder = tempfile::tempdir().expect("a folder");
+    plant_pillow(folder.path());
+    let text = r#"
+def reward(completions, image, images, **columns):
+    assert "prompt_pictures" not in columns
+    assert image[0] is image[1] and image[2] is None, image
+    assert image[0].turned and image[0].file.endswith("phone.jpg")
+    assert images[0] is None and len(images[2]) == 2 and images[2][0].file.read() == b"\x01\x02"
+    return [1.0] * len(completions)
+"#;
+    let Some(mut process) = server(folder.path(), text, "trl") else {
+        return;
+    };
+    let [mut one, mut two] = ["one", "two"].map(|id| {
+        let mut row = example(None, "8");
+        row.id = id.to_owned();
+        row
+    });
+    one.columns.insert("image".into(), json!("phone.jpg"));
+    one.images = vec![crate::record::ImageSource::Path("phone.jpg".into())];
+    two.columns.insert("images".into(), json!(["a", "b"]));
+    two.images = vec![
+        crate::record::ImageSource::Bytes(vec![1, 2].into()),
+        crate::record::ImageSource::Path("b.png".into()),
+    ];
+    let answer = action("x");
+    let pairs = [(&answer, &one), (&answer, &one), (&answer, &two)];
+    let rewards = process.score(&pairs, 0);
+    assert_eq!(rewards.expect("answered"), [Some(1.0); 3]);
+}
+
+#[test]
+fn pictures_may_come_as_paths_of_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = r#"
+import os
+def reward(completions, image, **columns):
+    assert open(image[0], "rb").read() == b"\x89PNG" and image[0].endswith(".png"), image
+    assert os.path.isabs(image[1]) and image[1].endswith("b.png")
+    return [1.0] * len(completions)
+"#;
+    if server(folder.path(), text, "trl").is_none() {
+        return;
+    }
+    let server: PathBuf = [env!("CARGO_MANIFEST_DIR"), "python", "reward_server.py"]
+        .iter()
+        .collect();
+    let function = format!("{}:reward", folder.path().join("rewards.py").display());
+    let mut options = options(&["python3", &server.display().to_string(), &function]);
+    options.pictures = RewardPictures::Paths;
+    let mut process = start(options);
+    let row = |id: &str, source| {
+        let mut row = example(None, "8");
+        row.id = id.to_owned();
+        row.columns.insert("image".into(), json!("cell"));
+        row.images = vec![source];
+        row
+    };
+    let inside = row(
+        "in",
+        crate::record::ImageSource::Bytes(b"\x89PNG"[..].into()),
+    );
+    let beside = row("by", crate::record::ImageSource::Path("b.png".into()));
+    let answer = action("x");
+    let rewards = process.score(&[(&answer, &inside), (&answer, &beside)], 0);
+    assert_eq!(rewards.expect("answered"), [Some(1.0); 2]);
 }
