@@ -2,7 +2,10 @@
 //   gradient[t, j] = upstream[t] * ((j == targets[t]) - p[j]) * inverse_temperature
 //   p[j]           = exp(logits[t, j] * inverse_temperature - logsumexp[t])
 //   0 where suppressed[j] > 0, and for the whole row if its target is suppressed or not in 0..V
-// Shapes: logits, gradient [T, V], targets, logsumexp, upstream [T], suppressed [V] (unread unless SUPPRESS).
+// With ENTROPY also that of the entropies H, whatever the target:
+//   gradient[t, j] -= entropy_upstream[t] * p[j] * (ln p[j] + H[t]) * inverse_temperature
+// Shapes: logits, gradient [T, V], targets, logsumexp [T], suppressed [V] (unread unless SUPPRESS), upstream [T], or
+// [3, T] = upstream, H, entropy_upstream with ENTROPY.
 // With IN_PLACE the logits are read from `gradient` and binding 0 is not accessed.
 // One workgroup = WORDS words of one row; one invocation = every WORKGROUP-th of them.
 // Needs shared: index, words_of_one or (if V is a multiple of four) words_of_four.
@@ -11,6 +14,8 @@ const WORKGROUP: u32 = 256u;
 const WORDS: u32 = 2048u;
 const SUPPRESS: bool = false;
 const IN_PLACE: bool = false;
+const ENTROPY: bool = false;
+const LOWEST: f32 = -1.0e30; // finite stand-in for the logarithm of 0
 
 struct Params {
     rows: u32,
@@ -69,11 +74,22 @@ fn main(
     let target_column = u32(targets[row]);
     let factor = row_factor(row, target_column);
     let normaliser = logsumexp[row];
+    var entropy = 0.0;
+    var pull = 0.0;
+    if (ENTROPY) {
+        entropy = upstream[params.rows + row];
+        pull = upstream[2u * params.rows + row] * params.inverse_temperature;
+    }
     for (var word = first + lane; word < end; word += WORKGROUP) {
         let columns = vec4<u32>(word * WIDTH) + vec4<u32>(0u, 1u, 2u, 3u);
         let hit = select(vec4<f32>(0.0), vec4<f32>(1.0), columns == vec4<u32>(target_column));
         let index = row * words + word;
-        let values = factor * (hit - exp(scaled_logits(index) - normaliser));
+        let shifted = scaled_logits(index) - normaliser;
+        let p = exp(shifted);
+        var values = factor * (hit - p);
+        if (ENTROPY) {
+            values -= pull * p * (max(shifted, vec4<f32>(LOWEST)) + entropy);
+        }
         gradient[index] = pack(select(values, vec4<f32>(0.0), is_suppressed(word)));
     }
 }

@@ -8,6 +8,8 @@ use vision_ekipl::printable::printable_lines;
 use vision_ekipl::run::metrics::{LogWriter, write_log_line};
 
 fn main() -> ExitCode {
+    // SAFETY: nothing has started a thread yet.
+    unsafe { vision_ekipl::device::hush_display_search() };
     let cli = vision_ekipl::cli::parse();
     // The runtime below us logs at info what only its developers need.
     let filter = env_logger::Env::default().default_filter_or("warn,vision_ekipl=info");

@@ -139,6 +139,10 @@ choices! {
         DrGrpo = "dr_grpo",
         /// Sum over tokens / tokens of the whole generation batch (DAPO).
         Dapo = "dapo",
+        /// As dapo, of CISPO's surrogate: the ratio is capped and fixed.
+        Cispo = "cispo",
+        /// As grpo, of SAPO's surrogate: a smooth gate in place of the clip.
+        Sapo = "sapo",
     }
 
     /// `importance_sampling_level`: one probability ratio per token or per sequence.
@@ -147,6 +151,16 @@ choices! {
         Token = "token",
         /// The geometric mean over the sequence.
         Sequence = "sequence",
+    }
+
+    /// `multi_objective_aggregation`: how several rewards become advantages.
+    #[derive(Default)]
+    ObjectiveAggregation {
+        /// The weighted sum is compared within its group.
+        #[default]
+        SumThenNormalize = "sum_then_normalize",
+        /// Each reward is compared within its group, then the weighted sum within the generation batch (GDPO).
+        NormalizeThenSum = "normalize_then_sum",
     }
 
     /// `scale_rewards`: what divides the advantages.
@@ -319,13 +333,13 @@ choices! {
         CotOrAnswer = "cot_or_answer",
     }
 
-    /// `device`: where tensors live.
-    DeviceChoice {
-        /// A hardware GPU if there is one, else the faster of software Vulkan and CPU.
+    /// The part of `device` before a colon.
+    DeviceApi {
+        /// A hardware GPU if there is one, else the CPU.
         Auto = "auto",
         /// A hardware GPU of any API.
         Gpu = "gpu",
-        /// A Vulkan adapter.
+        /// A Vulkan adapter, software included.
         Vulkan = "vulkan",
         /// A Metal adapter.
         Metal = "metal",
@@ -333,6 +347,74 @@ choices! {
         Dx12 = "dx12",
         /// The CPU.
         Cpu = "cpu",
+    }
+}
+
+/// `device`: where tensors live; an API and, where it has several adapters, one of them by its number or by a part of its
+/// name (`vulkan:1`, `gpu:radeon`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeviceChoice {
+    /// What the adapter must be.
+    pub api: DeviceApi,
+    /// Its number among those, or a part of its name; the best one if absent.
+    pub adapter: Option<String>,
+}
+
+/// A text that names no device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "device `{0}` is unknown; expected auto, gpu, vulkan, metal, dx12 or cpu, and for one of several adapters its number or a part of its name after a colon, as in vulkan:1\nhint: `vision-ekipl doctor` lists what this machine has"
+)]
+pub struct UnknownDevice(String);
+
+impl From<DeviceApi> for DeviceChoice {
+    fn from(api: DeviceApi) -> Self {
+        Self { api, adapter: None }
+    }
+}
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = UnknownDevice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
+        let unknown = || UnknownDevice(text.to_owned());
+        let (api, adapter) = match text.split_once(':') {
+            None => (text, None),
+            Some((api, adapter)) => (api, Some(adapter.trim())),
+        };
+        let api = DeviceApi::from_name(api).ok_or_else(unknown)?;
+        if adapter.is_some_and(|adapter| adapter.is_empty() || api == DeviceApi::Cpu) {
+            return Err(unknown());
+        }
+        Ok(Self {
+            api,
+            adapter: adapter.map(str::to_owned),
+        })
+    }
+}
+
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.api.name())?;
+        match &self.adapter {
+            Some(adapter) => write!(f, ":{adapter}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = UnknownDevice;
+
+    fn try_from(text: String) -> Result<Self, UnknownDevice> {
+        text.parse()
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(choice: DeviceChoice) -> Self {
+        choice.to_string()
     }
 }
 
@@ -407,6 +489,38 @@ mod tests {
         }
         assert_eq!(RewardFunction::ALL.len(), RewardFunction::NAMES.len());
         assert_eq!(RewardFunction::from_name("acuracy"), None);
+    }
+
+    #[test]
+    fn a_device_is_an_api_and_perhaps_an_adapter() {
+        for text in [
+            "auto",
+            "cpu",
+            "gpu",
+            "vulkan:1",
+            "gpu:Radeon RX",
+            "dx12:arc",
+            "vulkan:a:b",
+        ] {
+            let choice: DeviceChoice = text.parse().expect("a device");
+            assert_eq!(choice.to_string(), text);
+            let json = serde_json::to_string(&choice).expect("a form in files");
+            assert_eq!(
+                serde_json::from_str::<DeviceChoice>(&json).expect("reads"),
+                choice
+            );
+        }
+        for text in ["cuda", "", "gpu:", "gpu: ", "cpu:1", "Vulkan", ":1"] {
+            let message = text
+                .parse::<DeviceChoice>()
+                .expect_err("no device")
+                .to_string();
+            assert!(
+                message.starts_with(&format!("device `{text}` is unknown; expected auto, gpu")),
+                "{message}"
+            );
+            assert!(message.contains("as in vulkan:1\nhint: "), "{message}");
+        }
     }
 
     #[test]

@@ -310,6 +310,31 @@ pub struct TokenRow {
     pub external_logprob_sum: Option<f32>,
 }
 
+impl TokenRow {
+    /// A row of the policy whose every token counts once, without credit: what scoring and supervised fine-tuning read,
+    /// and what every other row is a variation of.
+    #[must_use]
+    pub fn plain(prompt: usize, token_ids: Vec<u32>) -> Self {
+        let tokens = token_ids.len();
+        Self {
+            prompt,
+            source: Source::Policy,
+            token_ids,
+            mask: vec![1.0; tokens],
+            advantages: vec![0.0; tokens],
+            old_logprobs: None,
+            reference_logprobs: None,
+            sampling_logprobs: None,
+            kl_weight: 1.0,
+            likelihood: None,
+            component: Component::Policy,
+            scale: 1.0,
+            external_logprobs: None,
+            external_logprob_sum: None,
+        }
+    }
+}
+
 /// The selected actions of some prompts, ready for forward and backward.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TokenBatch {

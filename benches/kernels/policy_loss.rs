@@ -1,11 +1,12 @@
 //! The clipped policy loss with k3, forward and backward.
 
 use burn::tensor::{Device, Distribution, Tensor};
-use vision_ekipl::kernels::{PolicyLossInput, PolicyLossOptions, policy_loss};
+use vision_ekipl::kernels::{PolicyLossInput, PolicyLossOptions, Surrogate, policy_loss};
 
 use crate::case::{Bench, Case};
 
 const OPTIONS: PolicyLossOptions = PolicyLossOptions {
+    surrogate: Surrogate::Clipped,
     epsilon_low: 0.2,
     epsilon_high: 0.28,
     delta: None,
@@ -31,6 +32,7 @@ fn input(shape: [usize; 2], device: &Device) -> PolicyLossInput {
         mask: random(0.0, 1.0).greater_elem(0.2).float(),
         weights: Tensor::full(shape, 1.0 / (shape[0] * shape[1]) as f32, device),
         kl_weights: None,
+        surrogate_weights: None,
         logprobs: logprobs.detach().require_grad(),
     }
 }

@@ -74,6 +74,7 @@ fn plain(bench: &Bench, rows: usize, vocabulary: usize) {
                 None,
                 &SampleOptions::default(),
             )
+            .expect("options in range")
         },
         stock,
     });
@@ -99,7 +100,10 @@ fn filtered(bench: &Bench, rows: usize, vocabulary: usize) {
         name: format!("sample_token top-k top-p, logits [{rows}, {vocabulary}]"),
         bytes: rows * vocabulary * 4,
         tolerance: 1e-4,
-        ours: || sample_token(logits.clone(), uniforms.clone(), None, &options),
+        ours: || {
+            sample_token(logits.clone(), uniforms.clone(), None, &options)
+                .expect("options in range")
+        },
         stock,
     });
 }

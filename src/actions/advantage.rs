@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-pub use crate::options::{AdvantageBaseline, ScaleRewards};
+pub use crate::options::{AdvantageBaseline, ObjectiveAggregation, ScaleRewards};
 use crate::record::{Group, Source};
 use crate::statistics;
 
@@ -21,6 +21,8 @@ pub struct AdvantageOptions {
     pub baseline: AdvantageBaseline,
     /// What divides.
     pub scale_rewards: ScaleRewards,
+    /// What becomes of several rewards.
+    pub aggregation: ObjectiveAggregation,
 }
 
 /// The actions of some groups, one row each, in any order.
@@ -123,6 +125,61 @@ pub fn gather(groups: &[Group], options: AdvantageOptions) -> AdvantageInput {
         }
     }
     input
+}
+
+/// Advantages of all pool actions in the order of [`gather`]: of the weighted sum of the rewards, or with
+/// [`ObjectiveAggregation::NormalizeThenSum`] of the sum of what [`group_advantage`] makes of each reward by itself, compared
+/// within the whole batch (TRL `GRPOTrainer`, `normalize_then_sum`; GDPO, arXiv 2601.05242; `scale_rewards` has no say).
+///
+/// `weights` are those of the rewards, in the order of [`crate::record::ScoredAction::rewards`]; an absent reward adds
+/// nothing, and an action without any has none. `compute` is [`group_advantage`], here or on a device. What TRL takes over
+/// all rows is taken over the baseline set.
+///
+/// # Errors
+/// What `compute` fails with.
+pub fn of_groups<E>(
+    groups: &[Group],
+    options: AdvantageOptions,
+    weights: &[f64],
+    compute: &dyn Fn(&AdvantageInput) -> Result<Vec<f32>, E>,
+) -> Result<Vec<f32>, E> {
+    let summed = gather(groups, options);
+    if options.aggregation == ObjectiveAggregation::SumThenNormalize {
+        return compute(&summed);
+    }
+    let marks = || summed.in_baseline.iter().zip(&summed.wanted);
+    let needed: Vec<bool> = marks().map(|(a, b)| *a || *b).collect();
+    let mut sums: Vec<Option<f64>> = vec![None; summed.rewards.len()];
+    for (objective, weight) in weights.iter().enumerate() {
+        let pool = groups.iter().flat_map(|group| &group.pool);
+        let rewards = pool.map(|scored| scored.rewards[objective].unwrap_or(f32::NAN));
+        let single = AdvantageInput {
+            rewards: rewards.collect(),
+            wanted: needed.clone(),
+            scale_rewards: ScaleRewards::Group,
+            ..summed.clone()
+        };
+        let values = compute(&single)?;
+        for ((sum, value), reward) in sums.iter_mut().zip(values).zip(&single.rewards) {
+            if !reward.is_nan() {
+                *sum = Some(sum.unwrap_or(0.0) + weight * f64::from(value));
+            }
+        }
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "rewards are f32 everywhere else"
+    )]
+    let whole = AdvantageInput {
+        rewards: sums
+            .iter()
+            .map(|sum| sum.map_or(f32::NAN, |sum| sum as f32))
+            .collect(),
+        groups: vec![0; sums.len()],
+        scale_rewards: ScaleRewards::Group,
+        ..summed
+    };
+    compute(&whole)
 }
 
 /// `[R]` advantages: (r − μ) / divisor for the wanted rows that have a reward and whose group has a baseline, else 0.
@@ -414,6 +471,103 @@ mod tests {
             scale_rewards: ScaleRewards::None,
         };
         assert_eq!(group_advantage(&scattered), [0.5, -1.0, -0.5, 0.0]);
+    }
+
+    /// Numbers of TRL's formula in plain Python (tests/golden/losses.py), with absent rewards.
+    #[test]
+    fn objectives_are_normalised_before_they_are_summed() {
+        let golden = include_str!("../../tests/golden/losses.json");
+        let golden: serde_json::Value = serde_json::from_str(golden).expect("JSON");
+        for case in golden["normalize_then_sum"].as_array().expect("cases") {
+            let list = |value: &serde_json::Value| -> Vec<Option<f64>> {
+                let items = value.as_array().expect("a list").iter();
+                items.map(serde_json::Value::as_f64).collect()
+            };
+            let weights: Vec<f64> = list(&case["reward_weights"])
+                .into_iter()
+                .flatten()
+                .collect();
+            let rows = case["rewards"].as_array().expect("rows");
+            let groups: Vec<Group> = rows
+                .chunks(4)
+                .map(|rows| group_of(rows.iter().map(list).collect()))
+                .collect();
+            let options = AdvantageOptions {
+                aggregation: ObjectiveAggregation::NormalizeThenSum,
+                ..AdvantageOptions::default()
+            };
+            let compute = |input: &AdvantageInput| Ok::<_, ()>(group_advantage(input));
+            let found = of_groups(&groups, options, &weights, &compute).expect("computed");
+            #[expect(clippy::cast_possible_truncation, reason = "compared as f32")]
+            let expected: Vec<f32> = list(&case["advantages"])
+                .into_iter()
+                .map(|value| value.expect("a number") as f32)
+                .collect();
+            near(&found, &expected, 2e-5);
+            let sums = of_groups(&groups, AdvantageOptions::default(), &weights, &compute);
+            assert_eq!(
+                sums,
+                Ok(group_advantage(&gather(
+                    &groups,
+                    AdvantageOptions::default()
+                )))
+            );
+        }
+    }
+
+    /// A group of policy actions, all selected, whose reward is the sum of the given ones.
+    #[expect(clippy::cast_possible_truncation, reason = "rewards are f32")]
+    fn group_of(rewards: Vec<Vec<Option<f64>>>) -> Group {
+        use crate::record::{Action, Example, FinishReason, Prompt, ScoredAction};
+        let example = Example {
+            id: "a".to_owned(),
+            task: None,
+            messages: Vec::new(),
+            images: Vec::new(),
+            solution: String::new(),
+            cot: None,
+            target: None,
+            columns: serde_json::Map::new(),
+            origin: "rows.jsonl:1".to_owned(),
+        };
+        let prompt = Prompt {
+            id: "a".to_owned(),
+            rendered: String::new(),
+            input_ids: vec![1],
+            positions: vec![[0; 3]],
+            rope_delta: 0,
+            images: Vec::new(),
+        };
+        let scored = |rewards: Vec<Option<f64>>| ScoredAction {
+            action: Action {
+                source: Source::Policy,
+                token_ids: vec![7],
+                text: String::new(),
+                sampling_logprobs: None,
+                external_logprobs: None,
+                external_logprob_sum: None,
+                old_logprobs: None,
+                finish: FinishReason::Stop,
+            },
+            reward: rewards
+                .iter()
+                .flatten()
+                .copied()
+                .reduce(|a, b| a + b)
+                .map(|sum| sum as f32),
+            rewards: rewards
+                .iter()
+                .map(|reward| reward.map(|reward| reward as f32))
+                .collect(),
+            passes: false,
+        };
+        Group {
+            example: std::sync::Arc::new(example),
+            prompt: std::sync::Arc::new(prompt),
+            selected: (0..rewards.len()).collect(),
+            advantages: Vec::new(),
+            pool: rewards.into_iter().map(scored).collect(),
+        }
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub struct SamplingParameters {
     pub top_p: f32,
     /// Keep tokens of at least this share of the largest probability; 0 keeps all.
     pub min_p: f32,
+    /// Positive logits of tokens that prompt or completion already hold are divided by it, negative ones multiplied; 1 =
+    /// off. The kept log-probability is that without it (transformers: `RepetitionPenaltyLogitsProcessor`).
+    pub repetition_penalty: f32,
     /// Longest completion in tokens, end token included.
     pub max_new_tokens: usize,
     /// Divides the logits for the log-probability that is kept: the temperature of training's softmax.
@@ -53,6 +56,9 @@ pub enum GenerateError {
         /// Index of the token.
         token: usize,
     },
+    /// The model cannot be run, with the remedy.
+    #[error("{0}")]
+    Failed(String),
     /// Prompt and completion do not fit.
     #[error(
         "prompt `{id}` has {prompt} tokens; with {completion} new ones it exceeds the model's {context}\nhint: lower max_completion_length or max_pixels"

@@ -91,6 +91,7 @@ mod tests {
             top_k: 0,
             top_p: 1.0,
             min_p: 0.0,
+            repetition_penalty: 1.0,
             max_new_tokens: 2,
             logprob_temperature: 1.0,
             end_tokens: vec![],

@@ -255,9 +255,10 @@ pub struct DemoArguments {
 /// `--device` of the commands without a configuration.
 #[derive(Debug, Args)]
 pub struct DeviceArgument {
-    /// Where to compute: auto takes a hardware GPU if there is one, else the faster of software Vulkan and CPU.
-    #[arg(long, default_value = "auto", value_parser = clap::builder::PossibleValuesParser::new(DeviceChoice::NAMES))]
-    pub device: String,
+    /// Where to compute: auto (a hardware GPU if there is one, else the CPU), gpu (hardware only), vulkan (software too),
+    /// metal, dx12 or cpu; one of several adapters by number or by a part of its name, as in vulkan:1 or gpu:radeon.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
 }
 
 /// The command line of this program; where it cannot be read, or asks for help, the program says so and ends.

@@ -49,7 +49,7 @@ pub struct StudyArguments {
     /// Run nothing; write the report of the results that there are.
     #[arg(long)]
     pub report_only: bool,
-    /// Where to compute: auto takes a hardware GPU if there is one, else the CPU.
-    #[arg(long, default_value = "auto", value_parser = clap::builder::PossibleValuesParser::new(DeviceChoice::NAMES))]
-    pub device: String,
+    /// Where to compute: auto takes a hardware GPU if there is one, else the CPU; `doctor` lists the names of adapters.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
 }

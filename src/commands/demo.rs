@@ -10,7 +10,7 @@ use crate::demo::run::{Demo, Effort};
 /// `vision-ekipl demo`.
 pub(super) fn run(arguments: &DemoArguments) -> Result<()> {
     catch_interrupts()?;
-    let open = crate::device::open(arguments.device.device.parse()?)?;
+    let open = crate::device::open(&arguments.device.device)?;
     let effort = if open.is_software {
         Effort::SOFTWARE_VULKAN
     } else {

@@ -1,19 +1,21 @@
 //! `doctor`: what this machine has, what `auto` takes and why, and whether every kernel computes the right thing here.
 
 use anyhow::{Result, bail};
-use burn::tensor::wgpu::wgpu::{Adapter, Features};
+use burn::tensor::wgpu::wgpu::{Adapter, AdapterInfo, Features};
 use serde_json::{Value, json};
 
 use crate::cli::DoctorArguments;
-use crate::device::{self, DeviceChoice, OpenDevice};
+use crate::device::{self, OpenDevice};
 use crate::kernels::{SelfTest, self_test};
 use crate::run::metrics::table;
 
 /// `vision-ekipl doctor`.
 pub(super) fn run(arguments: &DoctorArguments) -> Result<()> {
-    let adapters: Vec<Value> = device::adapters().iter().map(describe).collect();
-    let choice: DeviceChoice = arguments.device.device.parse()?;
-    let open = device::open(choice)?;
+    let adapters = device::adapters();
+    let infos: Vec<AdapterInfo> = adapters.iter().map(Adapter::get_info).collect();
+    let names = device::selectors(&infos);
+    let adapters: Vec<Value> = adapters.iter().zip(names).map(describe).collect();
+    let open = device::open(&arguments.device.device)?;
     let tests = self_test(&open.device);
     if arguments.json {
         println!("{:#}", report(&adapters, &open, &tests));
@@ -23,7 +25,7 @@ pub(super) fn run(arguments: &DoctorArguments) -> Result<()> {
     match tests.iter().find(|test| !test.passed()) {
         None => Ok(()),
         Some(test) => bail!(
-            "the kernel `{}` is off by {:e} on this device, at most {:e} is right\nhint: update the graphics driver, or run with --device cpu",
+            "the kernel `{}` is off by {:e} on this device, at most {:e} is right\nhint: update the graphics driver, or run with --device cpu; if the CPU is off, report it",
             test.kernel,
             test.worst,
             test.tolerance
@@ -31,10 +33,12 @@ pub(super) fn run(arguments: &DoctorArguments) -> Result<()> {
     }
 }
 
-fn describe(adapter: &Adapter) -> Value {
+/// `selector` is what `--device` takes for this adapter.
+fn describe((adapter, selector): (&Adapter, String)) -> Value {
     let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
     json!({
         "name": info.name,
+        "device": selector,
         "api": format!("{:?}", info.backend),
         "type": format!("{:?}", info.device_type),
         "driver": format!("{} {}", info.driver, info.driver_info),
@@ -104,7 +108,12 @@ fn print(adapters: &[Value], open: &OpenDevice, tests: &[SelfTest]) {
     print!(
         "{}",
         table(
-            &["kernel against its CPU twin", "worst", "allowed", "verdict"],
+            &[
+                "kernel against double precision",
+                "worst",
+                "allowed",
+                "verdict"
+            ],
             &rows
         )
     );

@@ -17,7 +17,7 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
     end_at_interrupts()?;
     let run = config::load(Purpose::Eval, &arguments.config, &arguments.flags())?;
     run.log_remarks();
-    let open = setup::open_device(run.runtime.device)?;
+    let open = setup::open_device(&run.runtime.device)?;
     let mut subject = evaluation::Subject::open(&run, &open)?;
     // Tried before the work, written after it; the table is on the screen by then.
     if let Some(path) = &arguments.output {

@@ -8,7 +8,6 @@ use anyhow::Result;
 use super::rows::{self, Outcome, Row};
 use crate::actions::generator::{Generate, SamplingParameters};
 use crate::cli::GenerateArguments;
-use crate::config::DeviceChoice;
 use crate::data::prompt::{PromptEncoder, PromptOptions};
 use crate::model::Qwen2Vl;
 use crate::model::config::ModelConfig;
@@ -38,9 +37,7 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
 
 impl Session {
     fn open(arguments: &GenerateArguments) -> Result<Self> {
-        let choice = DeviceChoice::from_name(&arguments.device.device)
-            .expect("the command line allows no other word");
-        let open = setup::open_device(choice)?;
+        let open = setup::open_device(&arguments.device.device)?;
         let folder = &arguments.model;
         let config = ModelConfig::open(folder)?;
         let options = PromptOptions {
@@ -64,6 +61,7 @@ impl Session {
             top_k: 0,
             top_p: 1.0,
             min_p: 0.0,
+            repetition_penalty: 1.0,
             max_new_tokens: arguments.max_new_tokens,
             logprob_temperature: 1.0,
             end_tokens: encoder.special().end_tokens.clone(),

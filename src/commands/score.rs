@@ -6,21 +6,16 @@ use anyhow::{Context, Result, bail};
 
 use super::rows::{self, Outcome, Row};
 use crate::cli::ScoreArguments;
-use crate::config::DeviceChoice;
 use crate::data::prompt::{PromptEncoder, PromptOptions};
-use crate::kernels::PolicyLossOptions;
 use crate::learner::LearnerOptions;
-use crate::learner::optimizer::adamw::AdamWOptions;
 use crate::model::config::{ModelConfig, TextConfig};
-use crate::record::{Component, Prompt, Source, TokenBatch, TokenRow};
+use crate::record::{Prompt, TokenBatch, TokenRow};
 use crate::run::metrics::Progress;
 use crate::run::setup;
 
 /// `vision-ekipl score`.
 pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
-    let choice = DeviceChoice::from_name(&arguments.device.device)
-        .expect("the command line allows no other word");
-    let open = setup::open_device(choice)?;
+    let open = setup::open_device(&arguments.device.device)?;
     let folder = &arguments.model;
     let config = ModelConfig::open(folder)?;
     let options = PromptOptions {
@@ -45,7 +40,7 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
         let (prompt, completion_ids) = read(row)?;
         let batch = TokenBatch {
             prompts: vec![Arc::clone(&prompt)],
-            rows: vec![token_row(completion_ids.clone())],
+            rows: vec![TokenRow::plain(0, completion_ids.clone())],
         };
         let (mut logprobs, mut entropies) = learner.logprobs_and_entropies(&batch)?;
         output.append(&Outcome {
@@ -103,46 +98,12 @@ fn completion(
     Ok(ids)
 }
 
-fn token_row(token_ids: Vec<u32>) -> TokenRow {
-    TokenRow {
-        prompt: 0,
-        source: Source::Policy,
-        mask: vec![1.0; token_ids.len()],
-        advantages: vec![0.0; token_ids.len()],
-        token_ids,
-        kl_weight: 0.0,
-        likelihood: None,
-        component: Component::Policy,
-        scale: 1.0,
-        external_logprobs: None,
-        external_logprob_sum: None,
-        old_logprobs: None,
-        reference_logprobs: None,
-        sampling_logprobs: None,
-    }
-}
-
-/// A learner that only reads: nothing of the optimizer is used.
+/// A learner that only reads: nothing of the loss and the optimizer is used.
 fn scoring(temperature: f32, suppressed: Option<Vec<bool>>) -> LearnerOptions {
     LearnerOptions {
-        loss: PolicyLossOptions {
-            epsilon_low: 0.2,
-            epsilon_high: 0.2,
-            delta: None,
-            beta: 0.0,
-            sequence_level: false,
-            bias_corrected_kl: false,
-        },
-        adamw: AdamWOptions {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-            decay_everything: false,
-        },
-        max_grad_norm: 0.0,
         logprob_temperature: temperature,
         suppressed,
         freeze_vision_modules: true,
+        ..LearnerOptions::default()
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &StudyArguments) -> Result<()> {
     let places = Places {
         results: results.unwrap_or_else(|| arguments.output.join("results")),
         output: arguments.output.clone(),
-        device: arguments.device.clone(),
+        device: arguments.device.to_string(),
     };
     let plan = Plan::new(&base, &methods, (&families, &seeds), &places)?;
     if arguments.dry_run {

@@ -13,7 +13,7 @@ use super::sizes;
 use super::special_values::Resume;
 use crate::options::{
     AdvantageBaseline, ExternalRatio, ImportanceSamplingLevel, IntervalStrategy, LossType,
-    SchedulerType, Selection, WeightLevel,
+    ObjectiveAggregation, ScaleRewards, SchedulerType, Selection, WeightLevel,
 };
 
 type Check = Result<(), ConfigError>;
@@ -91,6 +91,17 @@ fn output(run: &Run, raw: &RawConfig) -> Check {
             "overwrite_output_dir",
             problem.to_owned(),
             "keep one of them".to_owned(),
+        ));
+    }
+    if output.replay_rollouts.is_some()
+        && run.group.multi_objective_aggregation == ObjectiveAggregation::NormalizeThenSum
+    {
+        let problem = "is normalize_then_sum, which needs every reward by itself, and `replay_rollouts` holds their sum";
+        return Err(wrong(
+            raw,
+            "multi_objective_aggregation",
+            problem.to_owned(),
+            "use sum_then_normalize for a replay".to_owned(),
         ));
     }
     if output.dump_rollouts.is_some() && output.dump_rollouts == output.replay_rollouts {
@@ -369,7 +380,7 @@ fn notes(run: &Run, purpose: Purpose) -> Vec<String> {
         return notes;
     }
     let sequence = loss.importance_sampling_level == ImportanceSamplingLevel::Sequence;
-    if sequence && loss.loss_type != LossType::Grpo {
+    if sequence && !matches!(loss.loss_type, LossType::Grpo | LossType::Sapo) {
         notes.push(format!(
             "`importance_sampling_level: sequence` with `loss_type: {}`, which sums over tokens: long completions \
              weigh more; GSPO uses loss_type grpo",
@@ -382,7 +393,35 @@ fn notes(run: &Run, purpose: Purpose) -> Vec<String> {
             loss.epsilon_high
         ));
     }
+    surrogate_notes(run, &mut notes);
     notes
+}
+
+/// Keys that the chosen loss or aggregation does not read, or reads in its own way.
+fn surrogate_notes(run: &Run, notes: &mut Vec<String>) {
+    let loss = &run.loss;
+    let name = loss.loss_type.name();
+    let unclipped = matches!(loss.loss_type, LossType::Cispo | LossType::Sapo);
+    if unclipped && loss.delta.is_some() {
+        notes.push(format!("`delta` has no effect with `loss_type: {name}`"));
+    }
+    if loss.loss_type == LossType::Cispo && loss.epsilon_high < 1.0 {
+        notes.push(format!(
+            "`loss_type: cispo` caps the ratio at `epsilon_high` itself, {}: the gradient of every token is scaled down; \
+             ScaleRL uses epsilon_high 5",
+            loss.epsilon_high
+        ));
+    }
+    let by_objective = ObjectiveAggregation::NormalizeThenSum;
+    let group = &run.group;
+    if group.multi_objective_aggregation == by_objective
+        && group.scale_rewards != ScaleRewards::Group
+    {
+        notes.push(format!(
+            "`scale_rewards: {}` has no effect with `multi_objective_aggregation: normalize_then_sum`",
+            group.scale_rewards.name()
+        ));
+    }
 }
 
 #[cfg(test)]
@@ -498,6 +537,13 @@ mod tests {
                 ],
             ),
             (
+                "multi_objective_aggregation: normalize_then_sum\nreplay_rollouts: r.jsonl",
+                [
+                    "needs every reward by itself",
+                    "hint: use sum_then_normalize",
+                ],
+            ),
+            (
                 "reward_funcs: []",
                 ["`reward_funcs` is empty", "hint: use [accuracy, format]"],
             ),
@@ -564,6 +610,15 @@ mod tests {
             (
                 "lr_scheduler_type: constant\nwarmup_steps: 5",
                 "has no warm-up",
+            ),
+            ("loss_type: cispo", "ScaleRL uses epsilon_high 5"),
+            (
+                "loss_type: sapo\ndelta: 4",
+                "`delta` has no effect with `loss_type: sapo`",
+            ),
+            (
+                "multi_objective_aggregation: normalize_then_sum\nscale_rewards: none",
+                "`scale_rewards: none` has no effect",
             ),
         ] {
             let notes = train(lines).notes;

@@ -11,7 +11,7 @@ use super::error::Fault;
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
 use super::ranges::{SHARE, STEPS};
 use super::value::{Kind, boolean};
-use crate::options::{ExternalRatio, ScaleRewards};
+use crate::options::{DeviceChoice, ExternalRatio, ScaleRewards};
 
 /// A number of optimizer steps, or below 1 a share of all of them (transformers: `logging_steps` and its like).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -82,6 +82,20 @@ fn read_resume(value: &Value) -> Result<Value, Fault> {
         (_, Some(true)) => Ok(json!(true)),
         (Value::String(path), None) if !path.trim().is_empty() => Kind::Path.read(value),
         _ => Err(Fault::expected(value, &RESUME.description())),
+    }
+}
+
+/// Reads `device`.
+pub(crate) const DEVICE: Kind = Kind::Custom {
+    description: "one of auto, gpu, vulkan, metal, dx12, cpu, with an adapter's number or a part of its name after a colon (vulkan:1)",
+    read: read_device,
+};
+
+fn read_device(value: &Value) -> Result<Value, Fault> {
+    let choice = value.as_str().map(str::parse::<DeviceChoice>);
+    match choice {
+        Some(Ok(choice)) => Ok(json!(choice)),
+        _ => Err(Fault::expected(value, &DEVICE.description())),
     }
 }
 

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use super::report;
 use crate::config::{self, Purpose, Run};
+use crate::options::DeviceChoice;
 use crate::record::Task;
 use crate::run::evaluation::{self, EvaluationResult};
 use crate::run::metrics::Progress;
@@ -81,7 +82,7 @@ pub struct Demo {
     /// Seed of data, weights and draws.
     pub seed: u64,
     /// `--device`.
-    pub device: String,
+    pub device: DeviceChoice,
     /// How long it trains.
     pub effort: Effort,
 }
@@ -205,7 +206,7 @@ impl Demo {
             ("overwrite_output_dir", "true".to_owned()),
             ("max_steps", steps.to_string()),
             ("seed", self.seed.to_string()),
-            ("device", self.device.clone()),
+            ("device", self.device.to_string()),
             ("run_name", name.to_owned()),
         ];
         if let (true, Some(expert)) = (name == "ekipl", data.train.experts.first()) {
@@ -223,7 +224,7 @@ impl Demo {
 
     fn evaluate(&self, data: &Data, folder: &Path) -> Result<Vec<EvaluationResult>> {
         let run = self.load("grpo", data, folder)?;
-        let open = crate::device::open(self.device.parse()?)?;
+        let open = crate::device::open(&self.device)?;
         let mut subject = evaluation::Subject::open(&run, &open)?;
         let mut progress = Progress::start(
             "evaluate",

@@ -1,5 +1,5 @@
-//! Rewards of groups -> advantages on a device; the formula is that of the stage `crate::actions::advantage`.
-//! It knows neither actions nor how they were chosen.
+//! Rewards of groups -> advantages on a device: (reward - mean of the group) / divisor.
+//! It knows neither actions nor how they were chosen; the stage that does has the same formula on the host.
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::assemble::Shader;
 use super::flex_slices::{floats, from_floats};
 use super::launch::{contiguous, empty, launch};
-use crate::actions::advantage::{AdvantageInput, EPSILON, RewardStatistics};
+use crate::device::DeviceFailure;
 use crate::options::ScaleRewards;
 
 /// Mark of a row whose reward counts in its group's mean and standard deviation.
@@ -25,12 +25,38 @@ const MAX_ROWS: usize = 1 << 24;
 /// Largest group that one thread walks through alone; larger ones get a workgroup each.
 const SMALL_GROUP: usize = 64;
 
-/// [`crate::actions::advantage::group_advantage`] on `device`: the same values within f32 rounding.
+/// Added to a standard deviation before it divides, as in TRL.
+const EPSILON: f64 = 1e-4;
+
+/// Rows in any order; every column is `[R]`.
+#[derive(Debug, Clone, Copy)]
+pub struct AdvantageRows<'a> {
+    /// Rewards, NaN where there is none.
+    pub rewards: &'a [f32],
+    /// Group of each row, any numbers.
+    pub groups: &'a [u32],
+    /// Whether the reward counts in its group's mean and standard deviation.
+    pub in_baseline: &'a [bool],
+    /// Whether the row gets an advantage; all others get 0.
+    pub wanted: &'a [bool],
+    /// Which standard deviation divides: the group's baseline's, all wanted rows', or none.
+    pub scale_rewards: ScaleRewards,
+}
+
+/// `[R]` advantages (r − μ) / divisor of the wanted rows that have a reward and whose group has a baseline, else 0.
+///
+/// μ and σ are over the group's baseline; σ is unbiased. The divisor is σ + 1e-4, or 1 where all its rewards are equal
+/// (TRL `GRPOTrainer`, `sum_then_normalize`).
+///
+/// # Errors
+/// If the device fails.
 ///
 /// # Panics
-/// If the columns of `input` differ in length, it has 2^24 rows or more, or the device fails.
-#[must_use]
-pub fn group_advantage(input: &AdvantageInput, device: &Device) -> Vec<f32> {
+/// If the columns of `input` differ in length or have 2^24 rows or more.
+pub fn group_advantage(
+    input: &AdvantageRows<'_>,
+    device: &Device,
+) -> Result<Vec<f32>, DeviceFailure> {
     let rows = input.rewards.len();
     let columns = [
         input.groups.len(),
@@ -46,7 +72,7 @@ pub fn group_advantage(input: &AdvantageInput, device: &Device) -> Vec<f32> {
         "group_advantage: {rows} rows, expected less than {MAX_ROWS}"
     );
     if rows == 0 {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let sorted = SortedRows::new(input);
     let tensor = |values: Vec<f32>| {
@@ -62,15 +88,13 @@ pub fn group_advantage(input: &AdvantageInput, device: &Device) -> Vec<f32> {
             largest_group: sorted.largest_group,
         },
     );
-    let advantages = Tensor::<1>::from_dispatch(advantages).into_data();
-    let advantages: Vec<f32> = advantages
-        .try_into_vec()
-        .expect("the operation returns f32");
+    let advantages = Tensor::<1>::from_dispatch(advantages).try_into_vec_as::<f32>();
+    let advantages = advantages.map_err(|error| DeviceFailure::new(&error.to_string()))?;
     let mut in_order = vec![0.0; rows];
     for (&row, advantage) in sorted.order.iter().zip(advantages) {
         in_order[row] = advantage;
     }
-    in_order
+    Ok(in_order)
 }
 
 /// Rows brought together by group.
@@ -87,7 +111,7 @@ struct SortedRows {
 }
 
 impl SortedRows {
-    fn new(input: &AdvantageInput) -> Self {
+    fn new(input: &AdvantageRows<'_>) -> Self {
         let mut order: Vec<usize> = (0..input.rewards.len()).collect();
         order.sort_by_key(|&row| input.groups[row]);
         let by_group = || {
@@ -182,23 +206,22 @@ struct Rows<'a> {
 impl Rows<'_> {
     /// The CPU twin: rows sorted by group and the groups' starts -> advantages, parallel over groups.
     fn advantages(self, starts: &[f32], scale: ScaleRewards) -> Vec<f32> {
-        let batch = divisor(&RewardStatistics::of(&self.marked(WANTED)));
+        let (_, batch) = mean_and_divisor(&self.marked(WANTED));
         let group = |ends: &[f32]| {
             let range = ends[0] as usize..ends[1] as usize;
             let group = Rows {
                 rewards: &self.rewards[range.clone()],
                 marks: &self.marks[range],
             };
-            let baseline = RewardStatistics::of(&group.marked(BASELINE));
+            let (mean, own) = mean_and_divisor(&group.marked(BASELINE));
             let divisor = match scale {
-                ScaleRewards::Group => divisor(&baseline),
+                ScaleRewards::Group => own,
                 ScaleRewards::Batch => batch,
                 ScaleRewards::None => 1.0,
             };
-            let advantage = move |reward: f32| match baseline.count {
-                0 => 0.0,
-                _ if reward.is_nan() => 0.0,
-                _ => ((f64::from(reward) - baseline.mean) / divisor) as f32,
+            let advantage = move |reward: f32| match mean {
+                Some(mean) if !reward.is_nan() => ((f64::from(reward) - mean) / divisor) as f32,
+                _ => 0.0,
             };
             group
                 .marked(WANTED)
@@ -223,13 +246,21 @@ impl Rows<'_> {
     }
 }
 
-/// What divides: the standard deviation + 1e-4, or 1 where there is no spread.
-fn divisor(statistics: &RewardStatistics) -> f64 {
-    if statistics.zero_spread {
-        1.0
-    } else {
-        statistics.standard_deviation + EPSILON
+/// The mean of the rewards that are there, and the standard deviation + 1e-4, or 1 where there is no spread.
+fn mean_and_divisor(rewards: &[f32]) -> (Option<f64>, f64) {
+    let present = || rewards.iter().copied().filter(|reward| !reward.is_nan());
+    let Some(first) = present().next() else {
+        return (None, 1.0);
+    };
+    if present().all(|reward| reward == first) {
+        return (Some(f64::from(first)), 1.0);
     }
+    let count = present().count() as f64;
+    let mean = present().map(f64::from).sum::<f64>() / count;
+    let squares: f64 = present()
+        .map(|reward| (f64::from(reward) - mean).powi(2))
+        .sum();
+    (Some(mean), (squares / (count - 1.0)).sqrt() + EPSILON)
 }
 
 impl<B: GroupAdvantageOps, C: CheckpointStrategy> GroupAdvantageOps for Autodiff<B, C> {

@@ -7,42 +7,15 @@ use burn::backend::wgpu::{
 use burn::cubecl::CubeCount;
 use burn::cubecl::prelude::{BufferIOAttr, KernelId};
 use burn::cubecl::server::{KernelArguments, MetadataBindingInfo};
-use burn::tensor::{DType, Device, Shape, Tensor};
+use burn::tensor::{DType, Shape};
 
 use super::assemble::{Shader, assemble};
+use crate::device::{DeviceError, WGSL_CLIENT};
 
 /// Most workgroups per dimension that every graphics API accepts.
 const MAX_GROUPS: u32 = 65_535;
 /// Most storage buffers per kernel that every graphics API accepts, the parameters included.
 const MAX_BUFFERS: usize = 8;
-/// Name of a CubeCL client whose compiler takes WGSL source.
-const WGSL_CLIENT: &str = "wgpu<wgsl>";
-
-/// Why a device cannot run the kernels of this crate.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum DeviceError {
-    /// The device compiles another language than WGSL.
-    #[error(
-        "expected a device that runs WGSL source ({WGSL_CLIENT}), found `{0}`\nhint: rebuild without the \
-         `vulkan`, `metal` and `cuda` features of the `burn` crate, or run with `--device cpu`"
-    )]
-    Language(String),
-}
-
-/// Checks that the kernels run on `device`: it is the CPU device, or a GPU whose compiler takes WGSL source.
-///
-/// # Errors
-/// [`DeviceError::Language`] with the language found and the remedy.
-pub fn check_device(device: &Device) -> Result<(), DeviceError> {
-    let probe = Tensor::<1>::zeros([1], &device.clone().inner());
-    match probe.try_into_primitive::<burn::backend::wgpu::CubeBackend>() {
-        Ok(tensor) if tensor.client.name() != WGSL_CLIENT => {
-            Err(DeviceError::Language(tensor.client.name().to_owned()))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Makes a GPU tensor readable by our kernels: row-major, without gaps.
 pub(crate) fn contiguous(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)
@@ -191,10 +164,5 @@ mod tests {
     #[test]
     fn parameters_keep_their_order_in_words() {
         assert_eq!(words(&[1, 2, 3]), vec![1 | (2 << 32), 3]);
-    }
-
-    #[test]
-    fn the_cpu_device_passes_the_check() {
-        assert_eq!(check_device(&Device::flex()), Ok(()));
     }
 }

@@ -11,22 +11,23 @@ mod product;
 mod sample_token;
 mod self_test;
 mod shape_check;
+mod temperature;
 mod token_logprob;
 mod vector_math;
 mod write_rows;
 
 pub use assemble::{AssembleError, Shader, assemble};
 pub use attention::{Spans, Visible, attention};
-pub use group_advantage::group_advantage;
-pub use launch::{DeviceError, check_device};
+pub use group_advantage::{AdvantageRows, group_advantage};
 pub use policy_loss::{
-    PolicyLoss, PolicyLossInput, PolicyLossMetrics, PolicyLossOptions, policy_loss,
+    PolicyLoss, PolicyLossInput, PolicyLossMetrics, PolicyLossOptions, Surrogate, policy_loss,
     policy_loss_metrics,
 };
 pub use sample_token::{
     NO_TOKEN, NOT_FINITE_TOKEN, SampleOptions, SampleOptionsError, sample_token, sample_weights,
 };
 pub use self_test::{SelfTest, self_test};
+pub use temperature::TEMPERATURES;
 pub use token_logprob::LOGITS_CHUNK_BYTES;
 pub use token_logprob::{
     SUPPRESSED_LOGPROB, TokenLogprob, TokenLogprobOptions, logits_logprob, token_logprob,

@@ -152,25 +152,17 @@ fn token_row(
         }
     }
     let dropped = options.mask_truncated_completions && action.finish == FinishReason::Length;
+    let kl_holds = action.source == Source::Policy || options.external_kl;
     Ok(TokenRow {
-        prompt: 0,
         source: action.source.clone(),
-        token_ids: action.token_ids.clone(),
         mask: vec![if dropped { 0.0 } else { 1.0 }; tokens],
         advantages: vec![advantage; tokens],
         old_logprobs: action.old_logprobs.clone(),
-        reference_logprobs: None,
         sampling_logprobs: action.sampling_logprobs.clone(),
-        kl_weight: if action.source == Source::Policy || options.external_kl {
-            1.0
-        } else {
-            0.0
-        },
-        likelihood: None,
-        component: Component::Policy,
-        scale: 1.0,
+        kl_weight: if kl_holds { 1.0 } else { 0.0 },
         external_logprobs: action.external_logprobs.clone(),
         external_logprob_sum: action.external_logprob_sum,
+        ..TokenRow::plain(0, action.token_ids.clone())
     })
 }
 
@@ -295,10 +287,12 @@ fn denominator(
     }
     let batch_rows = || rows_of(batch, Component::Policy).count() as f64;
     match options.loss_type {
-        LossType::Grpo => step.policy_rows * row_tokens(row).max(1.0),
+        LossType::Grpo | LossType::Sapo => step.policy_rows * row_tokens(row).max(1.0),
         LossType::Bnpo => step.policy_rows / batch_rows() * masked_tokens(batch).max(1.0),
         LossType::DrGrpo => step.policy_rows * options.max_completion_length as f64,
-        LossType::Dapo => options.generation_tokens.max(1.0) / options.steps_per_generation_batch,
+        LossType::Dapo | LossType::Cispo => {
+            options.generation_tokens.max(1.0) / options.steps_per_generation_batch
+        }
     }
 }
 

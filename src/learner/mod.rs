@@ -4,98 +4,38 @@
 //! advantages, aggregation and external actions are all in those streams. Knows nothing of text, files or rewards.
 
 pub mod batch;
+mod entropy;
+mod error;
 pub mod likelihood;
 pub mod optimizer;
+mod parameters;
 mod rectangle;
+mod report;
+mod settings;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+pub use error::LearnError;
 use rectangle::{add_rows, split_rows, spread};
+pub use report::{MicroBatchResult, UpdateReport};
+pub use settings::LearnerOptions;
 
+use crate::device::{guard, read_back};
 use crate::kernels::{
-    PolicyLossInput, PolicyLossMetrics, PolicyLossOptions, TokenLogprobOptions, policy_loss,
-    policy_loss_metrics, token_logprob,
+    PolicyLossInput, TEMPERATURES, TokenLogprobOptions, policy_loss, policy_loss_metrics,
+    token_logprob,
 };
-use crate::learner::optimizer::adamw::{AdamW, AdamWOptions};
+use crate::learner::optimizer::adamw::AdamW;
 use crate::learner::optimizer::gradients::{GradientNorm, Gradients};
 use crate::model::config::ModelConfig;
 use crate::model::generate::flag_tensor;
 use crate::model::packing::Packed;
-use crate::model::weights::{UnusableValues, Weights, WeightsError, host_values};
+use crate::model::weights::{Weights, WeightsError};
 use crate::model::{Qwen2Vl, index_tensor};
 use crate::record::TokenBatch;
 
-/// How the learner computes.
-#[derive(Debug, Clone)]
-pub struct LearnerOptions {
-    /// The clipped surrogate and the KL term.
-    pub loss: PolicyLossOptions,
-    /// The optimizer.
-    pub adamw: AdamWOptions,
-    /// Global gradient norm is clipped to this; 0 = no clipping.
-    pub max_grad_norm: f64,
-    /// Divides the logits before the log-softmax.
-    pub logprob_temperature: f32,
-    /// [V] tokens that have probability 0.
-    pub suppressed: Option<Vec<bool>>,
-    /// Leave the vision tower as it is.
-    pub freeze_vision_modules: bool,
-}
-
-/// Why a step must not reach the weights.
-#[derive(Debug, thiserror::Error)]
-pub enum LearnError {
-    /// The loss is NaN or infinite.
-    #[error(
-        "the loss is {found}\nhint: nothing was written to the weights; lower learning_rate, or look for extreme values in the dumped rollouts"
-    )]
-    Loss {
-        /// Its value.
-        found: f32,
-    },
-    /// A gradient is NaN or infinite.
-    #[error(
-        "the gradient of `{tensor}` is not finite\nhint: nothing was written to the weights; lower learning_rate or max_grad_norm, or look for extreme values in the dumped rollouts"
-    )]
-    Gradient {
-        /// The first parameter whose gradient is not finite.
-        tensor: String,
-    },
-    /// The update gave values that must not be kept.
-    #[error(
-        "{0}; nothing is saved, and earlier checkpoints stay\nhint: lower learning_rate, then continue from the last checkpoint with `--resume_from_checkpoint true`"
-    )]
-    Update(UnusableValues),
-    /// The parameters do not fit the configuration.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-}
-
-/// What one micro-batch gave, all on the host.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MicroBatchResult {
-    /// Its part of the step's loss.
-    pub loss: f32,
-    /// Per row and token: the loss term before weighting.
-    pub loss_terms: Vec<Vec<f32>>,
-    /// Per row and token: the importance ratio.
-    pub ratios: Vec<Vec<f32>>,
-    /// Per row and token: 1 where the ratio was clipped, on either side.
-    pub clipped: Vec<Vec<f32>>,
-    /// TRL's clip metrics and `kl` of this micro-batch.
-    pub clip: PolicyLossMetrics,
-    /// Per row and token: log-probability under the weights that were differentiated.
-    pub logprobs: Vec<Vec<f32>>,
-    /// Per row and token: entropy of the distribution in nats.
-    pub entropies: Vec<Vec<f32>>,
-}
-
-/// What an update did.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct UpdateReport {
-    /// Global norm before clipping.
-    pub grad_norm: f64,
-}
+/// The optimizer squares gradients in f32.
+const LARGEST_NORM: f64 = 1.8e19;
 
 /// A policy in training.
 pub struct Learner {
@@ -113,6 +53,14 @@ pub struct Learner {
     loss: f32,
 }
 
+/// What a forward pass does about entropies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entropies {
+    Skip,
+    Values,
+    Differentiable,
+}
+
 /// Log-probabilities of a batch's tokens, still on the device.
 struct BatchLogprobs {
     /// [n] real tokens of all rows one after the other.
@@ -121,11 +69,19 @@ struct BatchLogprobs {
     entropies: Tensor<1>,
 }
 
+/// The same on the host, [row][token].
+struct HostPass {
+    logprobs: Vec<Vec<f32>>,
+    entropies: Vec<Vec<f32>>,
+    /// 1 for the most uncertain tokens, if only they have a surrogate.
+    uncertain: Option<Vec<Vec<f32>>>,
+}
+
 impl Learner {
     /// A learner of these parameters.
     ///
     /// # Errors
-    /// If a parameter is missing or has another shape than the configuration says.
+    /// If a parameter is missing or has another shape than the configuration says, or the temperature is out of range.
     pub fn new(
         config: ModelConfig,
         mut weights: Weights,
@@ -143,6 +99,10 @@ impl Learner {
             }
         }
         Qwen2Vl::new(&config, &weights, folder, device)?;
+        let found = options.logprob_temperature;
+        if !TEMPERATURES.contains(&found) {
+            return Err(LearnError::Temperature { found });
+        }
         let suppressed = options
             .suppressed
             .as_deref()
@@ -175,35 +135,40 @@ impl Learner {
     /// Log-probability of every token of every row under `weights` (the policy's own, or a frozen reference).
     ///
     /// # Errors
-    /// If a parameter is missing or has another shape than the configuration says.
+    /// If a parameter is missing or has another shape than the configuration says, or the device fails.
     pub fn logprobs(
         &self,
         weights: &Weights,
         batch: &TokenBatch,
-    ) -> Result<Vec<Vec<f32>>, WeightsError> {
+    ) -> Result<Vec<Vec<f32>>, LearnError> {
         if batch.rows.is_empty() {
             return Ok(Vec::new());
         }
-        let found = self.forward(&self.model(weights)?, batch, false);
-        Ok(split_rows(&host_values(&found.logprobs), batch))
+        guard("the log-probabilities of a batch", || {
+            let model = self.model(weights)?;
+            let found = self.forward(&model, batch, Entropies::Skip);
+            Ok(split_rows(&read_back(&found.logprobs)?, batch))
+        })?
     }
 
     /// As [`Learner::logprobs`] under the policy, with the entropy of every distribution.
     ///
     /// # Errors
-    /// If a parameter is missing or has another shape than the configuration says.
+    /// As [`Learner::logprobs`].
     pub fn logprobs_and_entropies(
         &self,
         batch: &TokenBatch,
-    ) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>), WeightsError> {
-        let found = self.forward(&self.policy()?, batch, true);
-        Ok((
-            split_rows(&host_values(&found.logprobs), batch),
-            split_rows(&host_values(&found.entropies), batch),
-        ))
+    ) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>), LearnError> {
+        guard("the log-probabilities of a batch", || {
+            let found = self.forward(&self.policy()?, batch, Entropies::Values);
+            Ok((
+                split_rows(&read_back(&found.logprobs)?, batch),
+                split_rows(&read_back(&found.entropies)?, batch),
+            ))
+        })?
     }
 
-    fn forward(&self, model: &Qwen2Vl, batch: &TokenBatch, with_entropy: bool) -> BatchLogprobs {
+    fn forward(&self, model: &Qwen2Vl, batch: &TokenBatch, entropies: Entropies) -> BatchLogprobs {
         let rows: Vec<(usize, &[u32])> = batch
             .rows
             .iter()
@@ -218,7 +183,8 @@ impl Learner {
         let options = TokenLogprobOptions {
             temperature: self.options.logprob_temperature,
             suppressed: self.suppressed.clone(),
-            with_entropy,
+            with_entropy: entropies != Entropies::Skip,
+            entropy_gradient: entropies == Entropies::Differentiable,
         };
         let found = token_logprob(
             states,
@@ -244,48 +210,43 @@ impl Learner {
     /// the current ones, detached: the first update after a rollout.
     ///
     /// # Errors
-    /// If the loss is not finite.
+    /// If the loss is not finite, or the device fails.
     pub fn accumulate(
         &mut self,
         batch: &TokenBatch,
         token_weights: &[Vec<f32>],
     ) -> Result<MicroBatchResult, LearnError> {
+        let during = format!("forward and backward of {} rows", batch.rows.len());
+        guard(&during, || self.micro_batch(batch, token_weights))?
+    }
+
+    fn micro_batch(
+        &mut self,
+        batch: &TokenBatch,
+        token_weights: &[Vec<f32>],
+    ) -> Result<MicroBatchResult, LearnError> {
         let tracked = self.weights.tracked(&|name| self.is_trainable(name));
-        let found = self.forward(&self.model(&tracked)?, batch, true);
-        let current = host_values(&found.logprobs);
-        let current_rows = split_rows(&current, batch);
+        let wanted = if self.options.entropy_coef == 0.0 {
+            Entropies::Values
+        } else {
+            Entropies::Differentiable
+        };
+        let found = self.forward(&self.model(&tracked)?, batch, wanted);
+        let current = read_back(&found.logprobs)?;
+        let entropies = split_rows(&read_back(&found.entropies)?, batch);
+        let share = self.options.top_entropy_quantile;
+        let host = HostPass {
+            logprobs: split_rows(&current, batch),
+            uncertain: entropy::high_entropy_mask(batch, &entropies, share),
+            entropies,
+        };
         let longest = batch.rows.iter().map(|row| row.token_ids.len()).max();
         let [rows, tokens] = [batch.rows.len(), longest.unwrap_or(0)];
-        let has_reference = batch
-            .rows
-            .iter()
-            .any(|row| row.reference_logprobs.is_some());
-        let input = PolicyLossInput {
-            logprobs: spread(found.logprobs.clone(), batch, tokens, &self.device),
-            old_logprobs: self.rectangle(batch, tokens, |row, index| {
-                batch.rows[row]
-                    .old_logprobs
-                    .as_ref()
-                    .map_or(current_rows[row][index], |old| old[index])
-            }),
-            reference_logprobs: has_reference.then(|| {
-                self.rectangle(batch, tokens, |row, index| {
-                    batch.rows[row]
-                        .reference_logprobs
-                        .as_ref()
-                        .map_or(current_rows[row][index], |values| values[index])
-                })
-            }),
-            advantages: self.rectangle(batch, tokens, |row, index| {
-                batch.rows[row].advantages[index]
-            }),
-            mask: self.rectangle(batch, tokens, |row, index| batch.rows[row].mask[index]),
-            weights: self.rectangle(batch, tokens, |row, index| token_weights[row][index]),
-            kl_weights: Some(self.rectangle(batch, tokens, |row, _| batch.rows[row].kl_weight)),
-        };
-        let mask = host_values(&input.mask);
+        let logprobs = spread(found.logprobs.clone(), batch, tokens, &self.device);
+        let input = self.loss_input(logprobs, batch, &host, token_weights);
+        let mask = read_back(&input.mask)?;
         let output = policy_loss(input, &self.options.loss);
-        let terms = host_values(&output.terms);
+        let terms = read_back(&output.terms)?;
         let term = |kind: usize| -> Vec<Vec<f32>> {
             let plane = &terms[kind * rows * tokens..(kind + 1) * rows * tokens];
             let row_of = |row: usize| {
@@ -297,9 +258,14 @@ impl Learner {
         add_rows(&mut clipped, &term(4));
         let mut loss_terms = term(0);
         let mut loss = output.loss;
-        if let Some(terms) = likelihood::terms(batch, &current_rows, token_weights) {
+        if let Some(terms) = likelihood::terms(batch, &host.logprobs, token_weights) {
             add_rows(&mut loss_terms, &terms.losses);
             loss = loss + self.linear_term(found.logprobs, &current, &terms);
+        }
+        if wanted == Entropies::Differentiable {
+            let coefficient = self.options.entropy_coef;
+            let weights = entropy::bonus_weights(batch, host.uncertain.as_deref(), coefficient);
+            loss = loss + (found.entropies * self.flat(weights.concat())).sum();
         }
         let loss = self.backward(&loss, &tracked)?;
         Ok(MicroBatchResult {
@@ -308,9 +274,47 @@ impl Learner {
             ratios: term(1),
             clipped,
             clip: policy_loss_metrics(&terms, &mask, tokens, &self.options.loss),
-            logprobs: current_rows,
-            entropies: split_rows(&host_values(&found.entropies), batch),
+            logprobs: host.logprobs,
+            entropies: host.entropies,
         })
+    }
+
+    /// What the loss of a micro-batch is computed from, [R, T] each; `logprobs` are the tracked ones.
+    fn loss_input(
+        &self,
+        logprobs: Tensor<2>,
+        batch: &TokenBatch,
+        host: &HostPass,
+        token_weights: &[Vec<f32>],
+    ) -> PolicyLossInput {
+        let tokens = logprobs.dims()[1];
+        let plane = |value: &dyn Fn(usize, usize) -> f32| self.rectangle(batch, tokens, value);
+        let given = |values: &Option<Vec<f32>>, row: usize, token: usize| {
+            let values = values.as_ref();
+            values.map_or(host.logprobs[row][token], |values| values[token])
+        };
+        let rows = &batch.rows;
+        let has_reference = rows.iter().any(|row| row.reference_logprobs.is_some());
+        PolicyLossInput {
+            logprobs,
+            old_logprobs: plane(&|row, token| given(&rows[row].old_logprobs, row, token)),
+            reference_logprobs: has_reference
+                .then(|| plane(&|row, token| given(&rows[row].reference_logprobs, row, token))),
+            advantages: plane(&|row, token| rows[row].advantages[token]),
+            mask: plane(&|row, token| rows[row].mask[token]),
+            weights: plane(&|row, token| token_weights[row][token]),
+            kl_weights: Some(plane(&|row, _| rows[row].kl_weight)),
+            surrogate_weights: host
+                .uncertain
+                .as_ref()
+                .map(|mask| plane(&|row, token| mask[row][token])),
+        }
+    }
+
+    /// [n] host values on the device.
+    fn flat(&self, values: Vec<f32>) -> Tensor<1> {
+        let count = values.len();
+        Tensor::from_data(TensorData::new(values, [count]), &self.device)
     }
 
     /// [1] with the value and the gradient of the likelihood terms: slopes · (log p − its value) + the terms' loss.
@@ -326,9 +330,7 @@ impl Learner {
             .filter(|(slope, _)| **slope != 0.0)
             .map(|(slope, logprob)| f64::from(*slope) * f64::from(*logprob))
             .sum();
-        let count = slopes.len();
-        let slopes = Tensor::<1>::from_data(TensorData::new(slopes, [count]), &self.device);
-        (logprobs * slopes)
+        (logprobs * self.flat(slopes))
             .sum()
             .add_scalar((terms.loss - at_current) as f32)
     }
@@ -336,27 +338,32 @@ impl Learner {
     /// Forward and backward of supervised fine-tuning: −Σ weight · log p over the tokens of every row.
     ///
     /// # Errors
-    /// If the loss is not finite.
+    /// If the loss is not finite, or the device fails.
     pub fn accumulate_supervised(
         &mut self,
         batch: &TokenBatch,
         token_weight: f32,
     ) -> Result<f32, LearnError> {
+        let during = format!("forward and backward of {} rows", batch.rows.len());
+        guard(&during, || self.supervised(batch, token_weight))?
+    }
+
+    fn supervised(&mut self, batch: &TokenBatch, token_weight: f32) -> Result<f32, LearnError> {
         let tracked = self.weights.tracked(&|name| self.is_trainable(name));
-        let found = self.forward(&self.model(&tracked)?, batch, false);
+        let found = self.forward(&self.model(&tracked)?, batch, Entropies::Skip);
         let mask: Vec<f32> = batch
             .rows
             .iter()
             .flat_map(|row| row.mask.iter().copied())
             .collect();
-        let mask =
-            Tensor::<1>::from_data(TensorData::new(mask.clone(), [mask.len()]), &self.device);
-        let loss = (found.logprobs * mask).sum().mul_scalar(-token_weight);
+        let loss = (found.logprobs * self.flat(mask))
+            .sum()
+            .mul_scalar(-token_weight);
         self.backward(&loss, &tracked)
     }
 
     fn backward(&mut self, loss: &Tensor<1>, tracked: &Weights) -> Result<f32, LearnError> {
-        let value = host_values(loss)[0];
+        let value = read_back(loss)?[0];
         if !value.is_finite() {
             self.gradients.take();
             self.loss = 0.0;
@@ -401,23 +408,36 @@ impl Learner {
     ///
     /// # Errors
     /// [`LearnError::Gradient`] if a gradient is not finite; the weights and the optimizer are then as before.
-    /// [`LearnError::Update`] if a new weight cannot be kept; the learner is then spoilt and must not be saved. (Holding the
-    /// old weights until the new ones are known would take their memory twice.)
+    /// [`LearnError::Update`] if a new weight cannot be kept, and whatever the device says; the learner is then spoilt and
+    /// must not be saved. (Holding the old weights until the new ones are known would take their memory twice.)
     pub fn apply(&mut self, learning_rate: f64) -> Result<UpdateReport, LearnError> {
-        let mut gradients = self.gradients.take();
         self.loss = 0.0;
-        match gradients.norm() {
+        let gradients = self.gradients.take();
+        guard("the update of the weights", || {
+            self.update(gradients, learning_rate)
+        })?
+    }
+
+    fn update(&mut self, mut gradients: Gradients, rate: f64) -> Result<UpdateReport, LearnError> {
+        match gradients.norm()? {
             GradientNorm::NotFinite { tensor } => Err(LearnError::Gradient { tensor }),
-            GradientNorm::Finite(grad_norm) => {
-                if self.options.max_grad_norm > 0.0 {
-                    gradients.clip(grad_norm, self.options.max_grad_norm);
+            GradientNorm::Finite { norm, largest } => {
+                let limit = self.options.max_grad_norm;
+                if limit > 0.0 {
+                    gradients.clip(norm, limit);
                 }
-                let names: Vec<String> = gradients.iter().map(|(name, _)| name.clone()).collect();
-                self.optimizer
-                    .step(&mut self.weights, gradients, learning_rate);
-                match self.weights.first_unusable(names.iter()) {
+                let kept = if limit > 0.0 { norm.min(limit) } else { norm };
+                if kept > LARGEST_NORM {
+                    return Err(LearnError::Overflow {
+                        tensor: largest,
+                        norm: kept,
+                    });
+                }
+                self.optimizer.step(&mut self.weights, &gradients, rate);
+                let names = gradients.iter().map(|(name, _)| name);
+                match self.weights.first_unusable(names) {
                     Some(fault) => Err(LearnError::Update(fault)),
-                    None => Ok(UpdateReport { grad_norm }),
+                    None => Ok(UpdateReport { grad_norm: norm }),
                 }
             }
         }

@@ -55,3 +55,68 @@ pub(super) fn spread(
         .select(0, index_tensor(&places, device))
         .reshape([batch.rows.len(), tokens])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::TokenRow;
+
+    /// Two rows of the first prompt, one of the second, none of the third.
+    fn batch() -> TokenBatch {
+        let row = |prompt, ids: &[u32]| TokenRow::plain(prompt, ids.to_vec());
+        let prompt = |id: &str| {
+            std::sync::Arc::new(crate::record::Prompt {
+                id: id.to_owned(),
+                rendered: String::new(),
+                input_ids: vec![1],
+                positions: vec![[0; 3]],
+                rope_delta: 0,
+                images: Vec::new(),
+            })
+        };
+        TokenBatch {
+            prompts: ["a", "b", "c"].map(prompt).to_vec(),
+            rows: vec![row(0, &[5, 6, 7]), row(1, &[8]), row(0, &[9, 10])],
+        }
+    }
+
+    #[test]
+    fn values_of_tokens_are_cut_and_spread_by_row() {
+        let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let rows = split_rows(&values, &batch());
+        assert_eq!(rows, [vec![1.0, 2.0, 3.0], vec![4.0], vec![5.0, 6.0]]);
+        let device = Device::flex().autodiff();
+        let leaf = Tensor::<1>::from_floats(values, &device).require_grad();
+        let spread = spread(leaf.clone(), &batch(), 3, &device);
+        let factors = Tensor::<2>::from_floats(
+            [[1.0, 10.0, 100.0], [2.0, 20.0, 200.0], [3.0, 30.0, 300.0]],
+            &device,
+        );
+        let sum = (spread.clone() * factors).sum();
+        let read = |tensor: Tensor<1>| -> Vec<f32> {
+            tensor
+                .without_autodiff()
+                .into_data()
+                .try_into_vec()
+                .expect("f32")
+        };
+        assert_eq!(
+            read(spread.reshape([9])),
+            [1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 5.0, 6.0, 0.0]
+        );
+        let gradients = sum.backward();
+        let gradient = leaf.grad(&gradients).expect("tracked");
+        assert_eq!(
+            read(gradient),
+            [1.0, 10.0, 100.0, 2.0, 3.0, 30.0],
+            "padding pulls at nothing"
+        );
+    }
+
+    #[test]
+    fn rows_of_equal_lengths_add_up() {
+        let mut sums = vec![vec![1.0, 2.0], vec![3.0]];
+        add_rows(&mut sums, &[vec![0.5, 0.25], vec![-3.0]]);
+        assert_eq!(sums, [vec![1.5, 2.25], vec![0.0]]);
+    }
+}

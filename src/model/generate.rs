@@ -13,9 +13,14 @@ use rand_chacha::ChaCha8Rng;
 use super::Qwen2Vl;
 use super::kv_cache::KvCache;
 use super::packing::{Packed, next_position, number};
+use super::repetition::SeenTokens;
 use super::text::index_tensor;
 use crate::actions::generator::{Generate, GenerateError, Sampled, SamplingParameters};
-use crate::kernels::{SampleOptions, Spans, Visible, attention, sample_token};
+use crate::device::{guard, read_back};
+use crate::kernels::{
+    SampleOptions, SampleOptionsError, Spans, TokenLogprobOptions, Visible, attention,
+    logits_logprob, sample_token,
+};
 use crate::record::{FinishReason, Prompt};
 
 impl Generate for Qwen2Vl {
@@ -39,7 +44,10 @@ impl Generate for Qwen2Vl {
                 });
             }
         }
-        Decoder::new(self, prompts, count, parameters).run()
+        let sampled = guard("sampling", || {
+            Decoder::new(self, prompts, count, parameters).run()
+        });
+        sampled.map_err(|failure| GenerateError::Failed(failure.to_string()))?
     }
 }
 
@@ -63,6 +71,8 @@ struct Decoder<'a> {
     cache: KvCache,
     /// [V] 1 where a token must not be drawn.
     suppressed: Option<Tensor<1>>,
+    /// The tokens that a repetition penalty acts on, if there is one.
+    seen: Option<SeenTokens>,
     rows: Vec<Row>,
     /// Rows that have not ended.
     alive: Vec<usize>,
@@ -116,6 +126,7 @@ impl<'a> Decoder<'a> {
                 .suppressed
                 .as_deref()
                 .map(|flags| flag_tensor(flags, &model.device)),
+            seen: SeenTokens::new(prompts, count, parameters.repetition_penalty),
             rows: (0..count_of_rows).map(row).collect(),
             alive: (0..count_of_rows).collect(),
             packed,
@@ -159,9 +170,8 @@ impl<'a> Decoder<'a> {
 
     /// Draws one token for every row that is alive, from logits [alive, V].
     fn draw(&mut self, logits: Tensor<2>, token: usize) -> Result<(), GenerateError> {
-        let rows = &mut self.rows;
-        let uniforms: Vec<f32> = self
-            .alive
+        let (alive, rows) = (&self.alive, &mut self.rows);
+        let uniforms: Vec<f32> = alive
             .iter()
             .map(|row| rows[*row].stream.random::<f32>())
             .collect();
@@ -177,14 +187,12 @@ impl<'a> Decoder<'a> {
             min_p: parameters.min_p,
             logprob_temperature: parameters.logprob_temperature,
         };
-        let drawn = super::weights::host_values(&sample_token(
-            logits,
-            uniforms,
-            self.suppressed.clone(),
-            &options,
-        ));
-        for (row, pair) in self.alive.iter().zip(drawn.chunks_exact(2)) {
-            let row = &mut rows[*row];
+        let failed = |error: &dyn std::error::Error| GenerateError::Failed(error.to_string());
+        let drawn = self.sample(logits, uniforms, &options);
+        let drawn = read_back(&drawn.map_err(|error| failed(&error))?);
+        let drawn = drawn.map_err(|error| failed(&error))?;
+        for (index, pair) in self.alive.iter().zip(drawn.chunks_exact(2)) {
+            let row = &mut self.rows[*index];
             let [id, logprob] = [pair[0], pair[1]];
             if id < 0.0 || !logprob.is_finite() {
                 return Err(GenerateError::NotFinite {
@@ -196,13 +204,41 @@ impl<'a> Decoder<'a> {
             let id = id as u32;
             row.sampled.token_ids.push(id);
             row.sampled.logprobs.push(logprob);
+            if let Some(seen) = &mut self.seen {
+                seen.add(*index, id);
+            }
             if parameters.end_tokens.contains(&id) {
                 row.sampled.finish = FinishReason::Stop;
             }
         }
+        let rows = &self.rows;
         self.alive
             .retain(|row| rows[*row].sampled.finish != FinishReason::Stop);
         Ok(())
+    }
+
+    /// Ids and log-probabilities [alive, 2]. A repetition penalty changes what is drawn, not the log-probability.
+    fn sample(
+        &self,
+        logits: Tensor<2>,
+        uniforms: Tensor<1>,
+        options: &SampleOptions,
+    ) -> Result<Tensor<2>, SampleOptionsError> {
+        let suppressed = || self.suppressed.clone();
+        let Some(seen) = &self.seen else {
+            return sample_token(logits, uniforms, suppressed(), options);
+        };
+        let penalised = seen.penalise(logits.clone(), &self.alive);
+        let ids = sample_token(penalised, uniforms, suppressed(), options)?.narrow(1, 0, 1);
+        let plain = TokenLogprobOptions {
+            temperature: options.logprob_temperature,
+            suppressed: suppressed(),
+            with_entropy: false,
+            entropy_gradient: false,
+        };
+        let rows = self.alive.len();
+        let logprobs = logits_logprob(logits, ids.clone().int().reshape([rows]), &plain).logprobs;
+        Ok(Tensor::cat(vec![ids, logprobs.reshape([rows, 1])], 1))
     }
 
     /// Logits [alive, V] after the last token of every row that is alive.
@@ -251,4 +287,138 @@ fn stream(seed: u64, prompt: &str, index: usize) -> ChaCha8Rng {
         .chain(prompt.bytes())
         .chain((index as u64).to_le_bytes());
     ChaCha8Rng::seed_from_u64(crate::seed::fnv1a(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::model::config::ModelConfig;
+    use crate::model::weights::Weights;
+
+    fn model() -> Qwen2Vl {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/public/qwen2vl-tiny");
+        let device = Device::flex();
+        let config = ModelConfig::open(&folder).expect("config.json");
+        let weights = Weights::load(&folder, &device, u64::MAX).expect("weights");
+        Qwen2Vl::new(&config, &weights, "tiny", &device).expect("a whole model")
+    }
+
+    /// A prompt without a picture.
+    fn prompt(id: &str, tokens: usize) -> Arc<Prompt> {
+        Arc::new(Prompt {
+            id: id.to_owned(),
+            rendered: String::new(),
+            input_ids: (0..tokens as u32).map(|token| 40 + token % 60).collect(),
+            positions: (0..tokens as u32).map(|place| [place; 3]).collect(),
+            rope_delta: 0,
+            images: Vec::new(),
+        })
+    }
+
+    fn parameters(max_new_tokens: usize) -> SamplingParameters {
+        SamplingParameters {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            max_new_tokens,
+            logprob_temperature: 1.0,
+            end_tokens: Vec::new(),
+            suppressed: None,
+            seed: 7,
+        }
+    }
+
+    #[test]
+    fn nothing_asked_for_is_nothing() {
+        let (model, prompts) = (model(), [prompt("a", 3), prompt("b", 2)]);
+        let none = |count, tokens| model.generate(&prompts, count, &parameters(tokens));
+        assert_eq!(none(0, 4).expect("nothing to do"), vec![vec![]; 2]);
+        assert_eq!(none(2, 0).expect("nothing to do"), vec![vec![]; 2]);
+        assert!(
+            model
+                .generate(&[], 2, &parameters(4))
+                .expect("nothing to do")
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_row_ends_with_its_first_end_token_or_at_the_limit() {
+        let model = model();
+        let free = model.generate(&[prompt("a", 3)], 4, &parameters(6));
+        let free = free.expect("finite logits").remove(0);
+        for row in &free {
+            assert_eq!((row.token_ids.len(), row.logprobs.len()), (6, 6));
+            assert_eq!(row.finish, FinishReason::Length);
+        }
+        // The third token of the first row ends every row that draws it, the same tokens being drawn.
+        let end = free[0].token_ids[2];
+        let ended = SamplingParameters {
+            end_tokens: vec![end],
+            ..parameters(6)
+        };
+        let ended = model
+            .generate(&[prompt("a", 3)], 4, &ended)
+            .expect("finite logits")
+            .remove(0);
+        for (free, ended) in free.iter().zip(&ended) {
+            let cut = free.token_ids.iter().position(|id| *id == end);
+            let length = cut.map_or(6, |place| place + 1);
+            assert_eq!(ended.token_ids, free.token_ids[..length]);
+            assert_eq!(ended.logprobs.len(), length);
+            assert_eq!(ended.finish == FinishReason::Stop, cut.is_some());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sampled_is_an_error() {
+        let model = model();
+        let context = model.config.text.max_position_embeddings;
+        let long = model.generate(&[prompt("long", 5)], 1, &parameters(context));
+        let text = long.expect_err("too long").to_string();
+        assert!(
+            text.starts_with("prompt `long` has 5 tokens; with"),
+            "{text}"
+        );
+        for (temperature, top_p, name) in [
+            (1e-40, 1.0, "temperature"),
+            (1e38, 1.0, "temperature"),
+            (1.0, 0.0, "top_p"),
+        ] {
+            let odd = SamplingParameters {
+                temperature,
+                top_p,
+                ..parameters(2)
+            };
+            let text = model
+                .generate(&[prompt("a", 2)], 1, &odd)
+                .expect_err(name)
+                .to_string();
+            assert!(
+                text.starts_with(&format!("`{name}` is ")) && text.contains("\nhint: "),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn streams_differ_by_seed_prompt_and_row() {
+        let first = |seed, prompt: &str, index| stream(seed, prompt, index).random::<u64>();
+        let all = [
+            first(1, "a", 0),
+            first(2, "a", 0),
+            first(1, "b", 0),
+            first(1, "a", 1),
+        ];
+        for (place, value) in all.iter().enumerate() {
+            assert!(!all[..place].contains(value), "{all:?}");
+        }
+        assert_eq!(first(1, "a", 0), all[0], "and repeat");
+    }
 }

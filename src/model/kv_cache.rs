@@ -66,3 +66,57 @@ impl KvCache {
         written
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(tensor: &Tensor<3>) -> Vec<f32> {
+        tensor.clone().into_data().try_into_vec().expect("f32")
+    }
+
+    /// Keys [n, 1, 2] that say which place they are for.
+    fn tokens(places: &[u32], layer: f32) -> Tensor<3> {
+        let keys = places.iter().map(|place| [[*place as f32, layer]]);
+        let keys: Vec<Tensor<3>> = keys
+            .map(|key| Tensor::from_floats([key], &Device::flex()))
+            .collect();
+        Tensor::cat(keys, 0)
+    }
+
+    #[test]
+    fn each_row_has_places_of_its_own_after_the_prompts() {
+        let cache = KvCache::new(1, [1, 2], [10, 3, 4], &Device::flex());
+        assert_eq!(cache.places(), 22);
+        assert_eq!((cache.of_row(0), cache.of_row(2)), (10..14, 18..22));
+        let none = KvCache::new(1, [1, 2], [10, 0, 4], &Device::flex());
+        assert_eq!(none.places(), 10);
+    }
+
+    #[test]
+    fn tokens_stay_where_they_were_written() {
+        let mut cache = KvCache::new(2, [1, 2], [3, 2, 2], &Device::flex());
+        let mut write = |layer: usize, places: &[u32]| {
+            let keys = tokens(places, layer as f32);
+            cache.write(layer, [keys.clone(), -keys], &places.into())
+        };
+        write(0, &[0, 1, 2]);
+        // Rows end at different times: the second is written alone, and out of order.
+        write(0, &[5, 3]);
+        write(1, &[4]);
+        let [keys, negated] = write(0, &[6]);
+        let expected: Vec<f32> = [0.0, 1.0, 2.0, 3.0, 0.0, 5.0, 6.0]
+            .iter()
+            .flat_map(|place| [*place, 0.0])
+            .collect();
+        assert_eq!(
+            values(&keys),
+            expected,
+            "place 4 was never written in this layer"
+        );
+        let negative: Vec<f32> = expected.iter().map(|value| -value).collect();
+        assert_eq!(values(&negated), negative);
+        let [other, _] = write(1, &[0]);
+        assert_eq!(values(&other)[8..10], [4.0, 1.0], "layers share no memory");
+    }
+}

@@ -4,11 +4,13 @@
 //! ([`packing::Packed`]); the same layers serve training, where a completion reads its prompt among them, and decoding, where
 //! it reads a cache. Knows nothing of losses, optimizers, rewards or files other than the weights' own.
 
+pub mod activations;
 pub mod config;
 pub mod generate;
 mod kv_cache;
 mod layers;
 pub mod packing;
+mod repetition;
 mod rope_frequencies;
 mod rotary;
 mod text;

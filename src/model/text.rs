@@ -97,7 +97,7 @@ impl Layer {
             config.num_attention_heads * config.head_dim,
             config.num_key_value_heads * config.head_dim,
         );
-        let norm = |part: &str| {
+        let norm = |part: &str| -> Result<RmsNorm, WeightsError> {
             Ok(RmsNorm {
                 weight: source.vector(&name(&format!("{part}.weight")), width)?,
                 eps: config.rms_norm_eps,
@@ -143,10 +143,13 @@ impl Layer {
 }
 
 /// Ids or row numbers as an integer tensor.
+///
+/// # Panics
+/// If one is 2^31 or more.
 pub(crate) fn index_tensor(ids: &[u32], device: &Device) -> Tensor<1, Int> {
     let values: Vec<i32> = ids
         .iter()
-        .map(|id| i32::try_from(*id).unwrap_or(i32::MAX))
+        .map(|id| i32::try_from(*id).unwrap_or_else(|_| panic!("{id} is no row of a tensor")))
         .collect();
     Tensor::from_data(TensorData::new(values, [ids.len()]), device)
 }

@@ -20,7 +20,7 @@ use crate::kernels::{Spans, Visible, attention};
 use crate::record::ImagePatches;
 
 /// Patches computed at once, unless one picture has more: their activations are what a batch of pictures costs.
-const PATCHES_AT_ONCE: usize = 4096;
+pub(super) const PATCHES_AT_ONCE: usize = 4096;
 
 /// The vision tower's parameters.
 #[derive(Debug, Clone)]

@@ -22,6 +22,8 @@ use files::{EMBEDDING, HEAD, WeightFiles, hub_name, unwrapped};
 pub use error::WeightsError;
 pub use save::{UnusableValues, write_tensors};
 
+use crate::device::guard;
+
 /// One parameter: values on the device and the shape they have in files.
 #[derive(Debug, Clone)]
 pub struct Parameter {
@@ -74,7 +76,7 @@ impl Weights {
     ///
     /// # Errors
     /// If a file is absent or broken, a tensor has another number format, is not finite, stands twice, belongs to an
-    /// adapter, or is too large for the device.
+    /// adapter, or is too large for the device, or the device fails.
     pub fn load(
         folder: &Path,
         device: &Device,
@@ -85,7 +87,9 @@ impl Weights {
         weights.layout.index = files.index;
         let mut seen = Seen::default();
         for file in files.names {
-            weights.load_file(folder, file, &mut seen, (device, max_buffer_bytes))?;
+            guard("loading the weights", || {
+                weights.load_file(folder, file, &mut seen, (device, max_buffer_bytes))
+            })??;
         }
         if let Some(name) = seen.wrapped {
             let folder = folder.display();
@@ -371,15 +375,12 @@ fn to_f32(
     }
 }
 
-/// Reads a tensor back as f32 values.
+/// Reads a tensor back as f32 values, where nothing can be done about a device that fails: inside of
+/// [`crate::device::guard`], and in tests. Everything else uses [`crate::device::read_back`].
 ///
 /// # Panics
-/// If the device fails: nothing can be computed or saved from then on.
+/// With a [`crate::device::DeviceFailure`] if the device fails.
 #[must_use]
 pub fn host_values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
-    tensor
-        .clone()
-        .without_autodiff()
-        .try_into_vec_as::<f32>()
-        .expect("the device answers")
+    crate::device::read_back(tensor).unwrap_or_else(|failure| std::panic::panic_any(failure))
 }

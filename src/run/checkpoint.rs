@@ -11,6 +11,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
+use crate::device::{DeviceFailure, guard};
 use crate::learner::Learner;
 use crate::model::weights::{UnusableValues, Weights, WeightsError};
 use crate::run::metrics::{MetricsError, TrainerState};
@@ -29,6 +30,9 @@ pub enum CheckpointError {
     /// `trainer_state.json`.
     #[error(transparent)]
     State(#[from] MetricsError),
+    /// The device gave up.
+    #[error(transparent)]
+    Device(#[from] DeviceFailure),
     /// The weights are not ones to keep.
     #[error(
         "{0}; nothing was saved\nhint: lower learning_rate, then continue from an earlier checkpoint"
@@ -60,14 +64,16 @@ pub enum CheckpointError {
 /// `base`.
 ///
 /// # Errors
-/// If the weights are not finite, or a file cannot be read or written.
+/// If the weights are not finite, the device fails, or a file cannot be read or written.
 pub fn save_model(weights: &Weights, base: &Path, folder: &Path) -> Result<(), CheckpointError> {
-    let names = weights.iter().map(|(name, _)| name);
-    if let Some(fault) = weights.first_unusable(names) {
-        return Err(CheckpointError::Unusable(fault));
-    }
-    model_files::copy(base, folder)?;
-    Ok(weights.save(folder)?)
+    guard("saving the weights", || {
+        let names = weights.iter().map(|(name, _)| name);
+        if let Some(fault) = weights.first_unusable(names) {
+            return Err(CheckpointError::Unusable(fault));
+        }
+        model_files::copy(base, folder)?;
+        Ok(weights.save(folder)?)
+    })?
 }
 
 /// Writes everything that a resumed run needs.
@@ -83,7 +89,9 @@ pub fn save(
 ) -> Result<(), CheckpointError> {
     save_model(&learner.weights, base, folder)?;
     if !model_only {
-        optimizer_file::write(learner, &folder.join(OPTIMIZER_FILE))?;
+        guard("saving the optimizer", || {
+            optimizer_file::write(learner, &folder.join(OPTIMIZER_FILE))
+        })??;
     }
     Ok(state.save(folder)?)
 }

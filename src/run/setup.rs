@@ -3,6 +3,7 @@
 //!
 //! Knows how stages are built, and nothing of the order in which they act.
 
+mod buffers;
 mod data;
 mod rewards;
 mod teachers;
@@ -20,7 +21,7 @@ use crate::actions::teacher::TextCodec;
 use crate::config::{self, Run};
 use crate::data::prompt::{PromptEncoder, PromptError, PromptOptions};
 use crate::device::OpenDevice;
-use crate::kernels::PolicyLossOptions;
+use crate::kernels::{PolicyLossOptions, Surrogate};
 use crate::learner::optimizer::adamw::AdamWOptions;
 use crate::learner::optimizer::schedule::{Schedule, ScheduleKind};
 use crate::learner::{Learner, LearnerOptions};
@@ -29,6 +30,7 @@ use crate::model::weights::Weights;
 use crate::options::DeviceChoice;
 use crate::record::{Example, FinishReason, Prompt};
 
+pub use buffers::{check_supervised, check_training};
 pub use data::{data_file, dataset_options, load_dataset, picture_folder};
 pub use rewards::rewards;
 pub use teachers::{endpoint_teacher, record_file, roster, teacher_of};
@@ -37,7 +39,7 @@ pub use teachers::{endpoint_teacher, record_file, roster, teacher_of};
 ///
 /// # Errors
 /// If there is no such device.
-pub fn open_device(choice: DeviceChoice) -> Result<OpenDevice> {
+pub fn open_device(choice: &DeviceChoice) -> Result<OpenDevice> {
     let open = crate::device::open(choice)?;
     let reason = open
         .reason
@@ -99,6 +101,7 @@ pub fn advantages(run: &Run) -> AdvantageOptions {
     AdvantageOptions {
         baseline: run.group.advantage_baseline,
         scale_rewards: run.group.scale_rewards,
+        aggregation: run.group.multi_objective_aggregation,
     }
 }
 
@@ -160,6 +163,14 @@ pub fn learner_options(
 ) -> LearnerOptions {
     LearnerOptions {
         loss: PolicyLossOptions {
+            surrogate: match run.loss.loss_type {
+                config::LossType::Cispo => Surrogate::Cispo,
+                config::LossType::Sapo => Surrogate::Sapo {
+                    positive: run.loss.sapo_temperature_pos as f32,
+                    negative: run.loss.sapo_temperature_neg as f32,
+                },
+                _ => Surrogate::Clipped,
+            },
             epsilon_low: run.loss.epsilon as f32,
             epsilon_high: run.loss.epsilon_high as f32,
             delta: run.loss.delta.map(|delta| delta as f32),
@@ -168,6 +179,9 @@ pub fn learner_options(
                 == config::ImportanceSamplingLevel::Sequence,
             bias_corrected_kl: run.loss.use_bias_correction_kl,
         },
+        // TRL: the mean entropy of each micro-batch, divided by the accumulation steps.
+        entropy_coef: (run.loss.entropy_coef / run.batch.gradient_accumulation_steps as f64) as f32,
+        top_entropy_quantile: run.loss.top_entropy_quantile,
         adamw: AdamWOptions {
             beta1: run.optimizer.adam_beta1,
             beta2: run.optimizer.adam_beta2,
@@ -216,6 +230,7 @@ pub fn sampling(
         top_p: run.sampling.top_p as f32,
         min_p: run.sampling.min_p.unwrap_or(0.0) as f32,
         max_new_tokens: run.sampling.max_completion_length,
+        repetition_penalty: run.sampling.repetition_penalty as f32,
         logprob_temperature: run.training_temperature() as f32,
         end_tokens: encoder.special().end_tokens.clone(),
         suppressed: suppressed.map(Arc::from),

@@ -14,7 +14,7 @@ use crate::data::dataset::supervised_target;
 use crate::data::prompt::PromptEncoder;
 use crate::learner::Learner;
 use crate::learner::optimizer::schedule::Schedule;
-use crate::record::{Component, Example, Prompt, Source, TokenBatch, TokenRow};
+use crate::record::{Example, Prompt, TokenBatch, TokenRow};
 use crate::run::folder::RunFolder;
 use crate::run::metrics::{LoggedStep, MetricsLog, Progress, StepMetrics};
 use crate::run::setup;
@@ -65,7 +65,7 @@ pub fn fine_tune(run: Run) -> Result<PathBuf> {
 
 impl FineTuning {
     fn open(run: Run) -> Result<Self> {
-        let open = setup::open_device(run.runtime.device)?;
+        let open = setup::open_device(&run.runtime.device)?;
         let (folder, checkpoint) = open_folder(&run)?;
         let start = || run.model.model_name_or_path.clone();
         let base = checkpoint
@@ -78,6 +78,7 @@ impl FineTuning {
             setup::load_learner(&base, setup::learner_options(&run, suppressed, 1.0), &open)?;
         let file = setup::data_file(&run.data.dataset_name, &run.data.dataset_train_split)?;
         let examples = setup::load_dataset(&run, &file, &encoder, Some(folder.path()))?.examples;
+        setup::check_supervised(&run, &config, &open, (&encoder, &examples))?;
         let targets = targets(&run, &encoder, &examples)?;
         let total = run.sft_steps(targets.len())?;
         let mut position = Position::fresh(&run, total, targets.len());
@@ -179,23 +180,7 @@ impl FineTuning {
             .collect();
         let prompts: Vec<Arc<Prompt>> = setup::encode_all(&self.encoder, &examples)?;
         let row = |(index, row): (usize, &usize)| {
-            let token_ids = self.targets[*row].token_ids.clone();
-            TokenRow {
-                prompt: index,
-                source: Source::Policy,
-                mask: vec![1.0; token_ids.len()],
-                advantages: vec![0.0; token_ids.len()],
-                token_ids,
-                kl_weight: 0.0,
-                likelihood: None,
-                component: Component::Policy,
-                scale: 1.0,
-                external_logprobs: None,
-                external_logprob_sum: None,
-                old_logprobs: None,
-                reference_logprobs: None,
-                sampling_logprobs: None,
-            }
+            TokenRow::plain(index, self.targets[*row].token_ids.clone())
         };
         Ok(TokenBatch {
             rows: rows.iter().enumerate().map(row).collect(),

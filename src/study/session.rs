@@ -11,6 +11,7 @@ use super::machine;
 use super::plan::{Plan, PlannedRun};
 use super::runner::{Done, Outcome, Runner};
 use super::settings::Base;
+use crate::options::{DeviceApi, DeviceChoice};
 use crate::run::metrics::Progress;
 use crate::run::trainer::STOP;
 use crate::study::error::StudyError;
@@ -59,7 +60,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// A process cannot be started, or a result cannot be written.
-    pub fn run(&mut self, device: &str, jobs: Option<usize>) -> Result<()> {
+    pub fn run(&mut self, device: &DeviceChoice, jobs: Option<usize>) -> Result<()> {
         let cores = machine::cores();
         let jobs = jobs.unwrap_or_else(|| self.jobs(device, cores));
         let runner = Runner {
@@ -110,10 +111,10 @@ impl<'a> Session<'a> {
     }
 
     /// On the CPU, one process per core as long as the memory suffices; a GPU takes one.
-    fn jobs(&self, device: &str, cores: usize) -> usize {
-        let on_cpu = match device {
-            "cpu" => true,
-            "auto" => crate::device::adapters()
+    fn jobs(&self, device: &DeviceChoice, cores: usize) -> usize {
+        let on_cpu = match device.api {
+            DeviceApi::Cpu => true,
+            DeviceApi::Auto => crate::device::adapters()
                 .iter()
                 .all(|adapter| crate::device::is_software(&adapter.get_info())),
             _ => false,

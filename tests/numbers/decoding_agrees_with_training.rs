@@ -6,13 +6,11 @@ use crate::support::{Golden, devices, golden_path};
 use burn::tensor::Device;
 use vision_ekipl::actions::generator::{Generate, Sampled, SamplingParameters};
 use vision_ekipl::data::prompt::{PromptEncoder, PromptOptions};
-use vision_ekipl::kernels::PolicyLossOptions;
-use vision_ekipl::learner::optimizer::adamw::AdamWOptions;
 use vision_ekipl::learner::{Learner, LearnerOptions};
 use vision_ekipl::model::Qwen2Vl;
 use vision_ekipl::model::config::ModelConfig;
 use vision_ekipl::model::weights::Weights;
-use vision_ekipl::record::{Component, FinishReason, Prompt, Source, TokenBatch, TokenRow};
+use vision_ekipl::record::{FinishReason, Prompt, TokenBatch, TokenRow};
 
 const FOLDER: &str = "qwen2vl-tiny";
 const TEMPERATURE: f32 = 0.9;
@@ -38,25 +36,9 @@ fn suppressed() -> Vec<bool> {
 
 fn learner(device: &Device, logprob_temperature: f32, suppressed: Option<Vec<bool>>) -> Learner {
     let options = LearnerOptions {
-        loss: PolicyLossOptions {
-            epsilon_low: 0.2,
-            epsilon_high: 0.2,
-            delta: None,
-            beta: 0.0,
-            sequence_level: false,
-            bias_corrected_kl: false,
-        },
-        adamw: AdamWOptions {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-            decay_everything: false,
-        },
-        max_grad_norm: 1.0,
         logprob_temperature,
         suppressed,
-        freeze_vision_modules: false,
+        ..LearnerOptions::default()
     };
     let folder = golden_path(FOLDER);
     let config = ModelConfig::open(&folder).expect("config.json");
@@ -75,6 +57,7 @@ fn parameters(logprob_temperature: f32, suppressed: Option<Vec<bool>>) -> Sampli
         top_k: 50,
         top_p: 0.9,
         min_p: 0.0,
+        repetition_penalty: 1.0,
         max_new_tokens: 12,
         logprob_temperature,
         end_tokens: (0..928).filter(|id| id % 40 == 3).collect(),
@@ -86,20 +69,8 @@ fn parameters(logprob_temperature: f32, suppressed: Option<Vec<bool>>) -> Sampli
 fn batch(prompts: Vec<Arc<Prompt>>, groups: &[Vec<Sampled>]) -> TokenBatch {
     let rows = groups.iter().enumerate().flat_map(|(prompt, group)| {
         group.iter().map(move |sampled| TokenRow {
-            prompt,
-            source: Source::Policy,
-            token_ids: sampled.token_ids.clone(),
-            mask: vec![1.0; sampled.token_ids.len()],
-            advantages: vec![0.0; sampled.token_ids.len()],
-            old_logprobs: None,
-            reference_logprobs: None,
             sampling_logprobs: Some(sampled.logprobs.clone()),
-            kl_weight: 0.0,
-            likelihood: None,
-            component: Component::Policy,
-            scale: 1.0,
-            external_logprobs: None,
-            external_logprob_sum: None,
+            ..TokenRow::plain(prompt, sampled.token_ids.clone())
         })
     });
     TokenBatch {
@@ -148,6 +119,45 @@ fn sampled_log_probabilities_are_those_of_training() {
                     "{case}: {worst:e}, at most {tolerance:e} is right"
                 );
             }
+        }
+    }
+}
+
+/// A repetition penalty changes what is drawn and leaves the log-probability that of the plain distribution. A large one
+/// forbids every token that was there before.
+#[test]
+fn a_repetition_penalty_changes_draws_and_not_log_probabilities() {
+    for (name, device) in devices() {
+        let learner = learner(&device, 1.0, None);
+        let policy = learner.policy().expect("a whole model");
+        let draw = |repetition_penalty: f32| {
+            let parameters = SamplingParameters {
+                temperature: 0.0,
+                repetition_penalty,
+                ..parameters(1.0, None)
+            };
+            policy
+                .generate(&prompts(), 2, &parameters)
+                .expect("finite logits")
+        };
+        let (plain, penalised) = (draw(1.0), draw(1e6));
+        assert_ne!(plain, penalised, "{name}");
+        for (prompt, group) in prompts().iter().zip(&penalised) {
+            let mut seen = prompt.input_ids.clone();
+            for id in &group[0].token_ids {
+                assert!(!seen.contains(id), "{name}: {id} was there before");
+                seen.push(*id);
+            }
+        }
+        let batch = batch(prompts(), &penalised);
+        let found = learner.logprobs(&learner.weights, &batch);
+        for (row, found) in batch.rows.iter().zip(found.expect("a whole model")) {
+            let kept = row.sampling_logprobs.as_ref().expect("sampled");
+            let pairs = kept.iter().zip(&found);
+            let worst = pairs.fold(0.0f32, |worst, (kept, found)| {
+                worst.max((kept - found).abs())
+            });
+            assert!(worst <= 1e-4, "{name}: {worst:e}");
         }
     }
 }

@@ -16,7 +16,7 @@ use vision_ekipl::learner::optimizer::adamw::AdamWOptions;
 use vision_ekipl::learner::{Learner, LearnerOptions};
 use vision_ekipl::model::config::ModelConfig;
 use vision_ekipl::model::weights::{Weights, host_values};
-use vision_ekipl::record::{Component, Source, TokenBatch, TokenRow};
+use vision_ekipl::record::{Source, TokenBatch, TokenRow};
 
 const FOLDER: &str = "qwen2vl-tiny";
 
@@ -27,7 +27,7 @@ fn learner(device: &Device) -> Learner {
         delta: None,
         beta: 0.04,
         sequence_level: false,
-        bias_corrected_kl: false,
+        ..PolicyLossOptions::default()
     };
     let options = LearnerOptions {
         loss,
@@ -42,6 +42,7 @@ fn learner(device: &Device) -> Learner {
         logprob_temperature: 1.0,
         suppressed: None,
         freeze_vision_modules: false,
+        ..LearnerOptions::default()
     };
     let path = golden_path(FOLDER);
     let config = ModelConfig::open(&path).expect("config.json");
@@ -69,24 +70,16 @@ fn batch() -> TokenBatch {
         let shifted = |(token, old): (usize, &f32)| old + if token % 2 == 0 { 0.3 } else { -0.2 };
         let external: Vec<f32> = old.iter().enumerate().map(shifted).collect();
         TokenRow {
-            prompt: 0,
             source: if is_external {
                 Source::External("expert".into())
             } else {
                 Source::Policy
             },
-            token_ids: ids[start..start + length].to_vec(),
-            mask: vec![1.0; length],
             advantages: vec![advantages[row]; length],
             old_logprobs: Some(old),
             reference_logprobs: Some(frozen[start..start + length].to_vec()),
-            sampling_logprobs: None,
-            kl_weight: 1.0,
-            likelihood: None,
-            component: Component::Policy,
-            scale: 1.0,
             external_logprobs: is_external.then_some(external),
-            external_logprob_sum: None,
+            ..TokenRow::plain(0, ids[start..start + length].to_vec())
         }
     };
     TokenBatch {

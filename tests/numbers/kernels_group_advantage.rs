@@ -1,13 +1,26 @@
 //! Does the `group_advantage` kernel agree with the stage, with TRL and with the method's vectors, on every device?
 
 use crate::support::{assert_close, devices, golden_path};
+use burn::tensor::Device;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use vision_ekipl::actions::advantage::{self, AdvantageInput, ScaleRewards};
-use vision_ekipl::kernels::group_advantage;
+use vision_ekipl::kernels::{self, AdvantageRows};
 
 const SCALES: [ScaleRewards; 3] = [ScaleRewards::None, ScaleRewards::Group, ScaleRewards::Batch];
+
+/// The kernel on the stage's input.
+fn group_advantage(input: &AdvantageInput, device: &Device) -> Vec<f32> {
+    let rows = AdvantageRows {
+        rewards: &input.rewards,
+        groups: &input.groups,
+        in_baseline: &input.in_baseline,
+        wanted: &input.wanted,
+        scale_rewards: input.scale_rewards,
+    };
+    kernels::group_advantage(&rows, device).expect("the device answers")
+}
 
 fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value)).collect()

@@ -5,7 +5,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
-use vision_ekipl::kernels::{PolicyLossInput, PolicyLossOptions, policy_loss, policy_loss_metrics};
+use vision_ekipl::kernels::{
+    PolicyLossInput, PolicyLossOptions, Surrogate, policy_loss, policy_loss_metrics,
+};
 
 /// One batch on the host, every field [R, T].
 #[derive(Clone)]
@@ -18,6 +20,7 @@ struct Batch {
     mask: Vec<f32>,
     weights: Vec<f32>,
     kl_weights: Option<Vec<f32>>,
+    surrogate_weights: Option<Vec<f32>>,
 }
 
 struct Outcome {
@@ -44,6 +47,7 @@ impl Batch {
             mask: tensor(&self.mask),
             weights: tensor(&self.weights),
             kl_weights: self.kl_weights.as_ref().map(tensor),
+            surrogate_weights: self.surrogate_weights.as_ref().map(tensor),
         };
         let result = policy_loss(input, options);
         assert_eq!(result.loss.dims(), [1]);
@@ -69,12 +73,8 @@ impl Batch {
 
 fn plain_options() -> PolicyLossOptions {
     PolicyLossOptions {
-        epsilon_low: 0.2,
         epsilon_high: 0.28,
-        delta: None,
-        beta: 0.0,
-        sequence_level: false,
-        bias_corrected_kl: false,
+        ..PolicyLossOptions::default()
     }
 }
 
@@ -129,6 +129,7 @@ fn golden_batch(golden: &Golden, loss_type: &str, temperature: &str) -> Batch {
         weights: weights(loss_type, &mask, shape, 1.0, mask.iter().sum()),
         mask,
         kl_weights: None,
+        surrogate_weights: None,
     }
 }
 
@@ -143,10 +144,10 @@ fn golden_options(entry: &Value) -> PolicyLossOptions {
     PolicyLossOptions {
         epsilon_low: number("epsilon"),
         epsilon_high: number("epsilon_high"),
-        delta: None,
         beta: number("beta"),
         sequence_level: entry["importance_sampling_level"] == "sequence",
         bias_corrected_kl: entry["use_bias_correction_kl"] == true,
+        ..PolicyLossOptions::default()
     }
 }
 
@@ -229,6 +230,7 @@ fn micro_batches_add_up_as_in_trl() {
                 weights: weights(loss_type, &mask, shape, 2.0, whole.mask.iter().sum()),
                 mask,
                 kl_weights: None,
+                surrogate_weights: None,
             };
             let loss = batch.run(&Device::flex(), &options).loss;
             assert_close(
@@ -274,6 +276,7 @@ fn random_batch(seed: u64, shape: [usize; 2]) -> Batch {
         .map(|weight| weight / elements as f32)
         .collect();
     let kl_weights = Some(vector(0.0, 2.0));
+    let surrogate_weights = Some(vector(0.0, 1.5));
     let reference_logprobs = Some(reference_logprobs);
     Batch {
         shape,
@@ -284,12 +287,29 @@ fn random_batch(seed: u64, shape: [usize; 2]) -> Batch {
         mask,
         weights,
         kl_weights,
+        surrogate_weights,
     }
 }
 
-/// Every switch on and off, with a cap that acts.
+/// Every switch on and off, with a cap that acts, and every surrogate.
 fn all_options() -> Vec<PolicyLossOptions> {
+    let sapo = Surrogate::Sapo {
+        positive: 1.0,
+        negative: 1.05,
+    };
     let mut all = Vec::new();
+    for surrogate in [Surrogate::Cispo, sapo] {
+        for sequence_level in [false, true] {
+            all.push(PolicyLossOptions {
+                surrogate,
+                epsilon_high: 1.2,
+                sequence_level,
+                beta: 0.1,
+                bias_corrected_kl: sequence_level,
+                ..plain_options()
+            });
+        }
+    }
     for sequence_level in [false, true] {
         for bias_corrected_kl in [false, true] {
             for (beta, delta) in [
@@ -360,7 +380,11 @@ fn the_gradient_is_the_finite_difference() {
     for (device_name, device) in devices() {
         let mut batch = random_batch(7, [3, 4]);
         batch.weights.fill(1.0);
-        for options in all_options() {
+        for mut options in all_options() {
+            if options.surrogate == Surrogate::Cispo {
+                // Its ratio is a constant to the gradient: below every ratio the cap is one in truth.
+                options.epsilon_high = 0.1;
+            }
             let found = batch.run_scaled(&device, &options, 3.0).gradient;
             for index in 0..found.len() {
                 let shifted = |step: f32| {
@@ -391,6 +415,7 @@ fn single(log_ratio: f32, advantage: f32) -> Batch {
         mask: vec![1.0],
         weights: vec![1.0],
         kl_weights: None,
+        surrogate_weights: None,
     }
 }
 
@@ -474,6 +499,7 @@ fn old_logprobs_may_be_the_detached_new_ones() {
         mask: Tensor::ones([1, 2], &device),
         weights: Tensor::full([1, 2], 0.5, &device),
         kl_weights: None,
+        surrogate_weights: None,
     };
     let result = policy_loss(input, &plain_options());
     let gradients = result.loss.clone().backward();
@@ -498,6 +524,7 @@ fn an_empty_batch_has_no_loss() {
         mask: vec![],
         weights: vec![],
         kl_weights: None,
+        surrogate_weights: None,
     };
     assert_eq!(batch.run(&Device::flex(), &plain_options()).loss, 0.0);
 }
@@ -514,6 +541,100 @@ fn shapes_that_disagree_are_named() {
         mask: Tensor::zeros([1, 1], &device),
         weights: Tensor::zeros([1, 2], &device),
         kl_weights: None,
+        surrogate_weights: None,
     };
     let _ = policy_loss(input, &plain_options());
+}
+
+/// Values and gradients of `cispo` and `sapo` from TRL's code in plain Python (tests/golden/losses.py).
+#[test]
+fn cispo_and_sapo_match_trl() {
+    let text = std::fs::read_to_string("tests/golden/losses.json").expect("a golden file");
+    let json: Value = serde_json::from_str(&text).expect("JSON");
+    let table = |key: &str| -> Vec<f32> {
+        let rows = json[key].as_array().expect("rows").iter();
+        rows.flat_map(|row| row.as_array().expect("a row").clone())
+            .map(|value| value.as_f64().expect("a number") as f32)
+            .collect()
+    };
+    let mask = table("mask");
+    let shape = [4, mask.len() / 4];
+    let advantages = json["advantages"].as_array().expect("a list");
+    for (device_name, device) in devices() {
+        for entry in json["losses"].as_array().expect("a list") {
+            let number = |key: &str| entry[key].as_f64().expect("a number") as f32;
+            let loss_type = entry["loss_type"].as_str().expect("a name");
+            let options = PolicyLossOptions {
+                surrogate: match loss_type {
+                    "cispo" => Surrogate::Cispo,
+                    _ => Surrogate::Sapo {
+                        positive: number("sapo_temperature_pos"),
+                        negative: number("sapo_temperature_neg"),
+                    },
+                },
+                epsilon_high: number("epsilon_high"),
+                ..golden_options(entry)
+            };
+            let aggregation = if loss_type == "cispo" { "dapo" } else { "grpo" };
+            let batch = Batch {
+                shape,
+                logprobs: table("logps"),
+                old_logprobs: table("old_logps"),
+                reference_logprobs: Some(table("ref_logps")),
+                advantages: (0..mask.len())
+                    .map(|index| advantages[index / shape[1]].as_f64().expect("a number") as f32)
+                    .collect(),
+                weights: weights(aggregation, &mask, shape, 1.0, mask.iter().sum()),
+                mask: mask.clone(),
+                kl_weights: None,
+                surrogate_weights: None,
+            };
+            let outcome = batch.run(&device, &options);
+            let what = format!("{device_name} {options:?}");
+            let exact = |value: &Value| value.as_f64().expect("a number");
+            assert_close(&what, &[outcome.loss], &[exact(&entry["loss"])], 1e-6);
+            let gradient = entry["gradient"].as_array().expect("a list");
+            let gradient: Vec<f64> = gradient.iter().map(exact).collect();
+            assert_close(&what, &outcome.gradient, &gradient, 1e-6);
+            let metrics = policy_loss_metrics(&outcome.terms, &mask, shape[1], &options).named();
+            let share = metrics.iter().find(|(name, _)| *name == "cispo_clip_ratio");
+            let expected = entry["cispo_clip_ratio"].as_f64();
+            assert_eq!(
+                share.map(|(_, value)| *value as f32),
+                expected.map(|value| value as f32)
+            );
+        }
+    }
+}
+
+/// A factor of 0 takes the surrogate away, its gradient too, and leaves the KL term; 1 is the same as none.
+#[test]
+fn surrogate_weights_leave_the_kl_term() {
+    for (device_name, device) in devices() {
+        for options in all_options() {
+            let mut batch = random_batch(5, [4, 6]);
+            batch.surrogate_weights = None;
+            let plain = batch.run(&device, &options);
+            batch.surrogate_weights = Some(vec![1.0; 24]);
+            let ones = batch.run(&device, &options);
+            assert_eq!(
+                (plain.loss, &plain.gradient),
+                (ones.loss, &ones.gradient),
+                "{device_name}"
+            );
+            batch.surrogate_weights = Some(vec![0.0; 24]);
+            let without = batch.run(&device, &options);
+            batch.surrogate_weights = None;
+            batch.advantages.fill(0.0);
+            let kl_alone = batch.run(&device, &options);
+            assert_close(
+                device_name,
+                &[without.loss],
+                &[f64::from(kl_alone.loss)],
+                1e-6,
+            );
+            let expected: Vec<f64> = kl_alone.gradient.iter().copied().map(f64::from).collect();
+            assert_close(device_name, &without.gradient, &expected, 1e-6);
+        }
+    }
 }

@@ -38,7 +38,7 @@ impl Batch {
                 device,
             )
         });
-        let chosen = sample_token(logits, uniforms, suppressed, options);
+        let chosen = sample_token(logits, uniforms, suppressed, options).expect("options in range");
         assert_eq!(chosen.dims(), [rows, 2]);
         let chosen: Vec<f32> = chosen.into_data().try_to_vec().expect("f32");
         chosen.chunks(2).map(|pair| (pair[0], pair[1])).collect()
@@ -553,11 +553,13 @@ fn no_rows_are_fine_and_the_graph_does_not_record_a_draw() {
         Tensor::zeros([0], &device),
         None,
         &SampleOptions::default(),
-    );
+    )
+    .expect("options in range");
     assert_eq!(empty.dims(), [0, 2]);
     let tracked = Tensor::<2>::zeros([2, 5], &device.autodiff()).require_grad();
     let uniforms = Tensor::full([2], 0.5, &tracked.device());
-    let chosen = sample_token(tracked, uniforms, None, &SampleOptions::default());
+    let chosen =
+        sample_token(tracked, uniforms, None, &SampleOptions::default()).expect("options in range");
     assert!(!chosen.is_require_grad());
     assert_eq!(chosen.into_data().try_to_vec::<f32>().expect("f32")[0], 2.0);
 }
@@ -591,8 +593,25 @@ fn options_out_of_range_are_named() {
             logprob_temperature: 0.0,
             ..SampleOptions::default()
         },
+        SampleOptions {
+            temperature: 1e-40,
+            ..SampleOptions::default()
+        },
+        SampleOptions {
+            temperature: 1e38,
+            ..SampleOptions::default()
+        },
+        SampleOptions {
+            top_p: 1e-46_f64 as f32,
+            ..SampleOptions::default()
+        },
     ] {
         assert!(options.check().is_err(), "{options:?}");
+        let (logits, uniforms) = (
+            Tensor::zeros([1, 5], &Device::flex()),
+            Tensor::zeros([1], &Device::flex()),
+        );
+        assert!(sample_token(logits, uniforms, None, &options).is_err());
     }
     assert_eq!(SampleOptions::default().check(), Ok(()));
 }

@@ -10,7 +10,7 @@ use vision_ekipl::learner::optimizer::adamw::AdamWOptions;
 use vision_ekipl::learner::{Learner, LearnerOptions, MicroBatchResult};
 use vision_ekipl::model::config::ModelConfig;
 use vision_ekipl::model::weights::{Weights, host_values};
-use vision_ekipl::record::{Component, Source, TokenBatch, TokenRow};
+use vision_ekipl::record::{TokenBatch, TokenRow};
 
 const FOLDER: &str = "qwen2vl-tiny";
 const MAX_COMPLETION_LENGTH: f32 = 32.0;
@@ -38,6 +38,7 @@ fn learner(settings: &Value, device: &Device) -> Learner {
         beta: number("beta"),
         sequence_level: settings["importance_sampling_level"] == "sequence",
         bias_corrected_kl: settings["use_bias_correction_kl"] == true,
+        ..PolicyLossOptions::default()
     };
     let adamw = AdamWOptions {
         beta1: 0.9,
@@ -53,6 +54,7 @@ fn learner(settings: &Value, device: &Device) -> Learner {
         logprob_temperature: number("temperature"),
         suppressed: None,
         freeze_vision_modules: false,
+        ..LearnerOptions::default()
     };
     let path = golden_path(FOLDER);
     let config = ModelConfig::open(&path).expect("config.json");
@@ -81,20 +83,10 @@ fn batch(reference: &Reference, temperature: &str, rows: std::ops::Range<usize>)
             .count();
         let cut = |values: &[f32]| values[row * width..row * width + length].to_vec();
         TokenRow {
-            prompt: 0,
-            source: Source::Policy,
-            token_ids: ids[row * width..row * width + length].to_vec(),
-            mask: vec![1.0; length],
             advantages: vec![advantages[row]; length],
             old_logprobs: Some(cut(&old)),
             reference_logprobs: Some(cut(&frozen)),
-            sampling_logprobs: None,
-            kl_weight: 1.0,
-            likelihood: None,
-            component: Component::Policy,
-            scale: 1.0,
-            external_logprobs: None,
-            external_logprob_sum: None,
+            ..TokenRow::plain(0, ids[row * width..row * width + length].to_vec())
         }
     };
     TokenBatch {
@@ -403,7 +395,7 @@ fn frozen_parts_get_no_gradient() {
             delta: None,
             beta: 0.04,
             sequence_level: false,
-            bias_corrected_kl: false,
+            ..PolicyLossOptions::default()
         },
         adamw: AdamWOptions {
             beta1: 0.9,
@@ -416,6 +408,7 @@ fn frozen_parts_get_no_gradient() {
         logprob_temperature: 1.0,
         suppressed: None,
         freeze_vision_modules: true,
+        ..LearnerOptions::default()
     };
     let mut learner =
         Learner::new(config, weights, FOLDER, options, &device).expect("a whole model");
@@ -449,4 +442,93 @@ fn frozen_parts_get_no_gradient() {
     learner.apply(1e-3).expect("finite gradients");
     assert_eq!(before, frozen(&learner), "frozen tensors are bit-identical");
     assert_ne!(before_moving, moving(&learner), "trainable tensors move");
+}
+
+const NORM: &str = "model.norm.weight";
+
+/// The golden group under these options, with the first weight of the final norm moved by `nudge`; and that weight's
+/// gradient.
+fn nudged(entropy_coef: f32, top_entropy_quantile: f64, nudge: f32) -> (MicroBatchResult, f64) {
+    let (path, device) = (golden_path(FOLDER), Device::flex());
+    let config = ModelConfig::open(&path).expect("config.json");
+    let mut all = Weights::load(&path, &device, u64::MAX).expect("weights");
+    let mut norm = host_values(&all.get(NORM).expect("a parameter").value);
+    norm[0] += nudge;
+    let shape = vec![norm.len()];
+    all.insert(NORM, norm, shape, &device);
+    let options = LearnerOptions {
+        entropy_coef,
+        top_entropy_quantile,
+        ..LearnerOptions::default()
+    };
+    let mut learner = Learner::new(config, all, FOLDER, options, &device).expect("a whole model");
+    let batch = batch(&reference(), "t1.0", 0..4);
+    let tokens = batch.rows.iter().map(|row| row.token_ids.len()).sum();
+    let result = learner
+        .accumulate(&batch, &weights("dapo", &batch, tokens, 1.0))
+        .expect("a finite loss");
+    let gradient = learner.gradients().iter().find(|(name, _)| *name == NORM);
+    let gradient = host_values(gradient.expect("the norm is trained").1)[0];
+    (result, f64::from(gradient))
+}
+
+fn mean_entropy(result: &MicroBatchResult) -> f64 {
+    let all = result.entropies.concat();
+    all.iter().map(|entropy| f64::from(*entropy)).sum::<f64>() / all.len() as f64
+}
+
+/// TRL subtracts `entropy_coef` times the mean entropy; the gradient follows it down to the weights.
+#[test]
+fn an_entropy_bonus_changes_loss_and_gradient_by_what_it_says() {
+    let ((plain, slope), (with, steeper)) = (nudged(0.0, 1.0, 0.0), nudged(0.5, 1.0, 0.0));
+    let bonus = f64::from(plain.loss) - f64::from(with.loss);
+    let mean = mean_entropy(&plain);
+    assert!(
+        (bonus - 0.5 * mean).abs() < 1e-5,
+        "{bonus} of a mean entropy of {mean}"
+    );
+    let step = 0.05;
+    let mean_at = |nudge| mean_entropy(&nudged(0.0, 1.0, nudge).0);
+    let expected = -0.5 * (mean_at(step) - mean_at(-step)) / f64::from(2.0 * step);
+    let found = steeper - slope;
+    assert!(
+        (found - expected).abs() < 2e-2 * expected.abs() + 1e-5,
+        "{found}, finite difference {expected}"
+    );
+}
+
+/// A quarter of the tokens, those of the highest entropy, have a policy loss and a bonus; the others have none.
+#[test]
+fn uncertain_tokens_alone_have_a_policy_loss() {
+    let (result, _) = nudged(0.5, 0.25, 0.0);
+    let (plain, _) = nudged(0.0, 0.25, 0.0);
+    let (terms, entropies) = (result.loss_terms.concat(), result.entropies.concat());
+    let kept: Vec<usize> = (0..terms.len())
+        .filter(|token| terms[*token] != 0.0)
+        .collect();
+    let lowest = kept
+        .iter()
+        .map(|token| entropies[*token])
+        .fold(f32::INFINITY, f32::min);
+    let above = entropies
+        .iter()
+        .filter(|entropy| **entropy >= lowest)
+        .count();
+    assert_eq!(kept.len(), above, "all that are as uncertain are kept");
+    let share = kept.len() as f64 / terms.len() as f64;
+    assert!(
+        (share - 0.25).abs() < 0.03,
+        "{share} of {} tokens",
+        terms.len()
+    );
+    let mean: f64 = kept
+        .iter()
+        .map(|token| f64::from(entropies[*token]))
+        .sum::<f64>()
+        / kept.len() as f64;
+    let bonus = f64::from(plain.loss) - f64::from(result.loss);
+    assert!(
+        (bonus - 0.5 * mean).abs() < 1e-5,
+        "{bonus} of a mean entropy of {mean}"
+    );
 }

@@ -95,6 +95,7 @@ fn greedy_tokens_are_equal(
         top_k: 0,
         top_p: 1.0,
         min_p: 0.0,
+        repetition_penalty: 1.0,
         max_new_tokens: 24,
         logprob_temperature: 1.0,
         end_tokens: vec![898, 896],

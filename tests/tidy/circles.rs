@@ -15,13 +15,14 @@ const FLOORS: [(&str, usize); 25] = [
     ("src/printable.rs", 0),
     ("src/seed.rs", 0),
     ("src/statistics.rs", 0),
+    // Pictures; which device computes.
     ("src/picture/", 1),
+    ("src/device", 1),
     // Files to prompts; operations on tensors.
     ("src/data/", 2),
     ("src/kernels/", 2),
-    // Prompts to groups with credit; which device computes.
+    // Prompts to groups with credit.
     ("src/actions/", 3),
-    ("src/device.rs", 3),
     // Keys; weights to tokens; gradients to weights.
     ("src/config/", 4),
     ("src/model/", 4),

@@ -71,21 +71,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "goes when `PerRow` and the sentinel have a file of their own",
     ),
     (
-        UPWARD,
-        "src/kernels/group_advantage.rs",
-        "goes with the kernel's own input type",
-    ),
-    (
-        UPWARD,
-        "src/kernels/self_test.rs",
-        "goes with the kernel's own input type",
-    ),
-    (
-        UPWARD,
-        "src/learner/optimizer/adamw.rs",
-        "goes when the optimizer takes named tensors instead of the model's weights",
-    ),
-    (
         BARE,
         "src/run/checkpoint.rs",
         "`model_only` is the key `save_only_model`; goes when a checkpoint takes an options struct",

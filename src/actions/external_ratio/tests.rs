@@ -31,20 +31,10 @@ fn prompt(id: &str) -> Arc<Prompt> {
 
 fn row(source: Source, advantage: f32) -> TokenRow {
     TokenRow {
-        prompt: 0,
         source,
-        token_ids: vec![5, 6],
-        mask: vec![1.0; 2],
         advantages: vec![advantage; 2],
         old_logprobs: Some(vec![-1.0, -2.0]),
-        reference_logprobs: None,
-        sampling_logprobs: None,
-        kl_weight: 1.0,
-        likelihood: None,
-        component: Component::Policy,
-        scale: 1.0,
-        external_logprobs: None,
-        external_logprob_sum: None,
+        ..TokenRow::plain(0, vec![5, 6])
     }
 }
 

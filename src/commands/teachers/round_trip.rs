@@ -37,7 +37,7 @@ pub(super) fn round_trip(run: &Run, external: &External, example: &Arc<Example>)
             answer: trip.answer.map_err(|failure| failure.to_string()),
         });
     }
-    let open = || setup::open_device(run.runtime.device);
+    let open = || setup::open_device(&run.runtime.device);
     let mut teacher = setup::teacher_of(run, external, std::slice::from_ref(example), &open)?;
     let prompt = unread_prompt(example);
     let request = TeacherRequest {

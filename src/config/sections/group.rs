@@ -13,8 +13,8 @@ use super::super::ranges::{ACTIONS, AMOUNT, REWARD, SHARE, from_to};
 use super::super::special_values;
 use super::super::value::Kind;
 use crate::options::{
-    AdvantageBaseline, ExternalImagePaths, ExternalRatio, ExternalWhen, RecordMode, ScaleRewards,
-    Selection, SelectionTies, SupervisedShare, WeightLevel,
+    AdvantageBaseline, ExternalImagePaths, ExternalRatio, ExternalWhen, ObjectiveAggregation,
+    RecordMode, ScaleRewards, Selection, SelectionTies, SupervisedShare, WeightLevel,
 };
 
 section! {
@@ -50,6 +50,8 @@ section! {
         advantage_baseline: AdvantageBaseline = Kind::Choice(AdvantageBaseline::NAMES), "selected";
         /// Which standard deviation divides the advantages; true = group, false = none.
         scale_rewards: ScaleRewards = special_values::SCALE_REWARDS, "group";
+        /// Compare the weighted sum of the rewards within groups, or each by itself and their sum within the batch (GDPO).
+        multi_objective_aggregation: ObjectiveAggregation = Kind::Choice(ObjectiveAggregation::NAMES), "sum_then_normalize";
         /// How external tokens are learnt from.
         external_ratio: ExternalRatio = special_values::EXTERNAL_RATIO, "same";
         /// Where LUFFY's shaping p / (p + gamma) is steepest; null = plain p.

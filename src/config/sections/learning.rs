@@ -66,6 +66,8 @@ section! {
         top_k: usize = Kind::Count(0, STEPS), "0";
         /// Keep tokens of at least this share of the largest probability; null = all.
         min_p: Option<f64> = Kind::Optional(&SHARE), "null";
+        /// Divides the positive and multiplies the negative logits of tokens that prompt or completion already hold.
+        repetition_penalty: f64 = from_to(1e-2, 1e2), "1";
         /// What divides the logits where training takes log-probabilities: the sampling temperature (TRL) or nothing (Reason-RFT).
         logprob_temperature: LogprobTemperature = Kind::Choice(LogprobTemperature::NAMES), "sampling";
     }
@@ -74,16 +76,24 @@ section! {
 section! {
     /// The policy loss.
     LOSS: LossKeys {
-        /// Aggregation of token losses; cispo, sapo, luspo and vespo are not in this version.
+        /// Loss of a token and aggregation, TRL's names; luspo and vespo are not in this version.
         loss_type: LossType = Kind::Choice(LossType::NAMES), "dapo";
         /// Weight of the KL term against the frozen start; 0 = no reference model in memory.
         beta: f64 = from_to(0.0, 1e3), "0";
         /// The ratio is clipped below 1 - epsilon.
         epsilon: f64 = SHARE, "0.2";
-        /// The ratio is clipped above 1 + epsilon_high; null = epsilon.
+        /// The ratio is clipped above 1 + epsilon_high, in cispo above epsilon_high; null = epsilon.
         epsilon_high: f64 = Kind::Optional(&from_to(0.0, 1e6)), "null";
         /// Cap of the ratio before it meets the advantage (two-sided clip); null = none.
         delta: Option<f64> = Kind::Optional(&from_to(1e-6, 1e6)), "null";
+        /// Sharpness of sapo's gate where the advantage is above 0.
+        sapo_temperature_pos: f64 = from_to(1e-3, 1e3), "1";
+        /// Sharpness of sapo's gate everywhere else.
+        sapo_temperature_neg: f64 = from_to(1e-3, 1e3), "1.05";
+        /// Factor of the mean entropy that is added to what the loss rewards; 0 = no bonus.
+        entropy_coef: f64 = from_to(-1e3, 1e3), "0";
+        /// Share of the most uncertain tokens that have a policy loss; the KL term keeps all.
+        top_entropy_quantile: f64 = SHARE, "1";
         /// Optimizer passes over each generation batch.
         num_iterations: usize = Kind::Count(1, 1000), "1";
         /// One ratio per token, or one per sequence (GSPO).

@@ -67,8 +67,8 @@ section! {
 section! {
     /// Where the run computes and where its randomness starts.
     RUNTIME: RuntimeKeys {
-        /// Where tensors live.
-        device: DeviceChoice = Kind::Choice(DeviceChoice::NAMES), "auto";
+        /// Where tensors live: a hardware GPU if there is one, else the CPU (auto); one of several adapters as vulkan:1.
+        device: DeviceChoice = special_values::DEVICE, "auto";
         /// Seed of sampling and selection.
         seed: u64 = Kind::Count(0, SEED), "42";
         /// Seed of the order of rows; null = `seed`.

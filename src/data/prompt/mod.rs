@@ -5,6 +5,7 @@
 
 mod chat_template;
 mod error;
+mod extent;
 #[cfg(test)]
 mod golden;
 mod image_patches;
@@ -40,6 +41,7 @@ use prompt_length::PromptSize;
 use tokenizer::PromptTokenizer;
 
 pub use error::PromptError;
+pub use extent::PromptExtent;
 pub use options::PromptOptions;
 pub use special_tokens::SpecialTokens;
 

@@ -15,7 +15,7 @@ use burn_flex::FlexTensor;
 use super::super::assemble::Shader;
 use super::super::flex_slices::{floats, from_floats};
 use super::super::launch::{contiguous, empty, launch};
-use super::{PolicyLossOps, Settings, Streams, TERMS, twin};
+use super::{PolicyLossOps, Settings, Streams, Surrogate, TERMS, twin};
 
 impl PolicyLossOps for CubeBackend {
     fn policy_loss(
@@ -45,6 +45,7 @@ impl PolicyLossOps for Flex {
                 mask: &floats(&streams.mask),
                 weights: &floats(&streams.weights),
                 kl_weights: &floats(&streams.kl_weights),
+                surrogate_weights: &floats(&streams.surrogate_weights),
                 options: &settings.options,
             },
             tokens,
@@ -88,6 +89,7 @@ impl<B: PolicyLossOps, C: CheckpointStrategy> PolicyLossOps for Autodiff<B, C> {
             mask: streams.mask.into_primitive(),
             weights: streams.weights.into_primitive(),
             kl_weights: streams.kl_weights.into_primitive(),
+            surrogate_weights: streams.surrogate_weights.into_primitive(),
         };
         let (loss, terms, gradient) = B::policy_loss(logprobs.into_primitive(), streams, settings);
         let loss = match PolicyLossStep
@@ -114,9 +116,9 @@ pub(crate) fn shaders() -> Vec<Shader> {
 }
 
 /// Planes of the packed constants.
-const STREAMS: usize = 6;
+const STREAMS: usize = 7;
 
-/// The constants as one tensor [6, R, T]: separate ones would need more bindings than every adapter has.
+/// The constants as one tensor [7, R, T]: separate ones would need more bindings than every adapter has.
 fn pack(streams: Streams<CubeBackend>) -> CubeTensor {
     let Streams {
         old,
@@ -125,8 +127,17 @@ fn pack(streams: Streams<CubeBackend>) -> CubeTensor {
         mask,
         weights,
         kl_weights,
+        surrogate_weights,
     } = streams;
-    let planes: [CubeTensor; STREAMS] = [old, reference, advantages, mask, weights, kl_weights];
+    let planes: [CubeTensor; STREAMS] = [
+        old,
+        reference,
+        advantages,
+        mask,
+        weights,
+        kl_weights,
+        surrogate_weights,
+    ];
     let [rows, tokens] = planes[0].meta.shape().dims();
     let plane = |tensor| CubeBackend::float_reshape(tensor, Shape::new([1, rows, tokens]));
     CubeBackend::float_cat(planes.map(plane).to_vec(), 0)
@@ -148,9 +159,17 @@ fn launch_policy_loss(
     let gradient = empty(&logprobs, [rows, tokens], DType::F32);
     let row_loss = empty(&logprobs, [rows], DType::F32);
     let options = &settings.options;
+    let (surrogate, positive, negative) = match options.surrogate {
+        Surrogate::Clipped => (0, 1.0, 1.0),
+        Surrogate::Cispo => (1, 1.0, 1.0),
+        Surrogate::Sapo { positive, negative } => (2, positive, negative),
+    };
     let params = [
         rows as u32,
         tokens as u32,
+        surrogate,
+        positive.to_bits(),
+        negative.to_bits(),
         u32::from(options.sequence_level),
         u32::from(settings.has_reference),
         u32::from(options.bias_corrected_kl),

@@ -1,11 +1,13 @@
 //! TRL's clip metrics and `kl` from the terms of the loss, on the host.
 //! It knows neither tensors nor devices.
 
-use super::{PolicyLossOptions, TERMS};
+use super::{PolicyLossOptions, Surrogate, TERMS};
 
 /// What TRL logs beside the loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PolicyLossMetrics {
+    /// The loss, which decides what is logged.
+    pub surrogate: Surrogate,
     /// `clip_ratio/low_mean`: share of tokens (of rows, at sequence level) clipped below.
     pub clip_low_mean: f64,
     /// `clip_ratio/low_min`: the smallest share of a row.
@@ -21,17 +23,21 @@ pub struct PolicyLossMetrics {
 }
 
 impl PolicyLossMetrics {
-    /// Names as TRL logs them, with the values.
+    /// Names as TRL logs them, with the values: a loss that clips nothing has no share that it clipped.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, f64); 6] {
-        [
-            ("clip_ratio/low_mean", self.clip_low_mean),
-            ("clip_ratio/low_min", self.clip_low_min),
-            ("clip_ratio/high_mean", self.clip_high_mean),
-            ("clip_ratio/high_max", self.clip_high_max),
-            ("clip_ratio/region_mean", self.clip_region_mean),
-            ("kl", self.kl),
-        ]
+    pub fn named(&self) -> Vec<(&'static str, f64)> {
+        match self.surrogate {
+            Surrogate::Clipped => vec![
+                ("clip_ratio/low_mean", self.clip_low_mean),
+                ("clip_ratio/low_min", self.clip_low_min),
+                ("clip_ratio/high_mean", self.clip_high_mean),
+                ("clip_ratio/high_max", self.clip_high_max),
+                ("clip_ratio/region_mean", self.clip_region_mean),
+                ("kl", self.kl),
+            ],
+            Surrogate::Cispo => vec![("cispo_clip_ratio", self.clip_high_mean), ("kl", self.kl)],
+            Surrogate::Sapo { .. } => vec![("kl", self.kl)],
+        }
     }
 }
 
@@ -70,6 +76,7 @@ pub fn policy_loss_metrics(
     let low = Shares::new(low, mask, tokens, level);
     let high = Shares::new(high, mask, tokens, level);
     PolicyLossMetrics {
+        surrogate: options.surrogate,
         clip_low_mean: low.mean,
         clip_low_min: low.smallest,
         clip_high_mean: high.mean,
@@ -146,12 +153,8 @@ mod tests {
 
     fn options(sequence_level: bool) -> PolicyLossOptions {
         PolicyLossOptions {
-            epsilon_low: 0.2,
-            epsilon_high: 0.2,
-            delta: None,
-            beta: 0.0,
             sequence_level,
-            bias_corrected_kl: false,
+            ..PolicyLossOptions::default()
         }
     }
 

@@ -1,4 +1,4 @@
-//! The clipped policy loss with its k3 term: loss, statistics and gradient in one pass.
+//! The policy loss with its k3 term: loss, statistics and gradient in one pass.
 //! It does not know how tokens are weighted (grpo, bnpo, dr_grpo, dapo): the weights come in.
 
 mod backends;
@@ -21,14 +21,33 @@ const LARGEST_LOG_RATIO: f32 = 88.0;
 /// The reference log-ratio is clamped to this before `exp`.
 const LARGEST_LOG_REFERENCE_RATIO: f32 = 20.0;
 
+/// What the ratio r and the advantage A of a token count; A log p where r is 1, in slope.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Surrogate {
+    /// min(min(r, delta) A, clip(r, 1 - `epsilon_low`, 1 + `epsilon_high`) A): PPO's, GRPO's, DAPO's.
+    #[default]
+    Clipped,
+    /// sg[min(r, `epsilon_high`)] A log p: CISPO (MiniMax-M1, arXiv 2506.13585; `epsilon_high` is ScaleRL's largest ratio).
+    Cispo,
+    /// 4 / tau sigmoid(tau (r - 1)) A: SAPO (arXiv 2511.20347).
+    Sapo {
+        /// tau where A > 0.
+        positive: f32,
+        /// tau everywhere else.
+        negative: f32,
+    },
+}
+
 /// The options of the loss, named as in TRL's `GRPOConfig`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicyLossOptions {
-    /// The ratio is clipped below at 1 - `epsilon_low`.
+    /// What ratio and advantage count.
+    pub surrogate: Surrogate,
+    /// The ratio is clipped below at 1 - `epsilon_low`; read by [`Surrogate::Clipped`].
     pub epsilon_low: f32,
-    /// The ratio is clipped above at 1 + `epsilon_high`.
+    /// The ratio is clipped above at 1 + `epsilon_high`, or at `epsilon_high` by [`Surrogate::Cispo`].
     pub epsilon_high: f32,
-    /// Cap of the unclipped ratio.
+    /// Cap of the unclipped ratio; read by [`Surrogate::Clipped`].
     pub delta: Option<f32>,
     /// Factor of the k3 term.
     pub beta: f32,
@@ -36,6 +55,21 @@ pub struct PolicyLossOptions {
     pub sequence_level: bool,
     /// k3 times the ratio (TRL's `use_bias_correction_kl`).
     pub bias_corrected_kl: bool,
+}
+
+impl Default for PolicyLossOptions {
+    /// The defaults of TRL's `GRPOConfig`.
+    fn default() -> Self {
+        Self {
+            surrogate: Surrogate::Clipped,
+            epsilon_low: 0.2,
+            epsilon_high: 0.2,
+            delta: None,
+            beta: 0.0,
+            sequence_level: false,
+            bias_corrected_kl: false,
+        }
+    }
 }
 
 /// What the loss is computed from; every tensor is [R, T], and only `logprobs` receives a gradient.
@@ -55,6 +89,8 @@ pub struct PolicyLossInput {
     pub weights: Tensor<2>,
     /// Factor of `beta` per token; 1 if absent.
     pub kl_weights: Option<Tensor<2>>,
+    /// Factor of the surrogate per token, for example TRL's mask of the most uncertain tokens; 1 if absent.
+    pub surrogate_weights: Option<Tensor<2>>,
 }
 
 /// The result of [`policy_loss`].
@@ -66,9 +102,9 @@ pub struct PolicyLoss {
     pub terms: Tensor<3>,
 }
 
-/// The clipped policy loss of TRL's `GRPOTrainer._compute_loss` for the loss types grpo, bnpo, dr_grpo and dapo.
+/// The policy loss of TRL's `GRPOTrainer._compute_loss` for the loss types grpo, bnpo, dr_grpo, dapo, cispo and sapo.
 ///
-/// `l = -min(min(r, delta) A, clip(r, 1 - epsilon_low, 1 + epsilon_high) A) + beta kl_weight k3`,
+/// `l = -surrogate_weight s + beta kl_weight k3` with the [`Surrogate`] s,
 /// `k3 = exp(d) - d - 1` with `d = reference - logprob`, clamped to 20 before `exp` (which TRL does not do, and which
 /// never acts in a healthy run). The gradient comes from the same pass and is kept for the backward one.
 ///
@@ -98,12 +134,15 @@ pub fn policy_loss(input: PolicyLossInput, options: &PolicyLossOptions) -> Polic
     let old = constant(input.old_logprobs);
     let mask = constant(input.mask);
     let streams = Streams {
-        // Without a reference nothing of it is used, and without kl_weights the mask, which is 1 where a token counts,
-        // is what they would be.
+        // Without a reference nothing of it is used, and the mask, which is 1 where a token counts, is what absent
+        // weights would be.
         reference: input
             .reference_logprobs
             .map_or_else(|| old.clone(), constant),
         kl_weights: input.kl_weights.map_or_else(|| mask.clone(), constant),
+        surrogate_weights: input
+            .surrogate_weights
+            .map_or_else(|| mask.clone(), constant),
         advantages: constant(input.advantages),
         weights: constant(input.weights),
         old,
@@ -126,6 +165,7 @@ fn check_shapes(input: &PolicyLossInput) {
     for (name, tensor) in [
         ("reference_logprobs", &input.reference_logprobs),
         ("kl_weights", &input.kl_weights),
+        ("surrogate_weights", &input.surrogate_weights),
     ] {
         if let Some(tensor) = tensor {
             check = check.tensor(name, "RT", &tensor.dims());
@@ -142,6 +182,7 @@ pub struct Streams<B: Backend> {
     mask: FloatTensor<B>,
     weights: FloatTensor<B>,
     kl_weights: FloatTensor<B>,
+    surrogate_weights: FloatTensor<B>,
 }
 
 /// The options, and whether the reference stream holds anything.

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{LARGEST_LOG_RATIO, LARGEST_LOG_REFERENCE_RATIO, PolicyLossOptions, TERMS};
+use super::{LARGEST_LOG_RATIO, LARGEST_LOG_REFERENCE_RATIO, PolicyLossOptions, Surrogate, TERMS};
 
 /// Rows of tokens, [R, T] each, and the options.
 #[derive(Clone, Copy)]
@@ -15,6 +15,7 @@ pub(super) struct Rows<'a> {
     pub(super) mask: &'a [f32],
     pub(super) weights: &'a [f32],
     pub(super) kl_weights: &'a [f32],
+    pub(super) surrogate_weights: &'a [f32],
     pub(super) options: &'a PolicyLossOptions,
 }
 
@@ -57,14 +58,24 @@ pub(super) fn compute(rows: &Rows, tokens: usize) -> HostLoss {
     }
 }
 
-/// What one token adds: `ratio_slope` is d(l)/d(ln r), `kl_slope` the part of d(l)/d(logprob) beside it.
+/// What one token adds: `ratio_slope` is d(l)/d(ln r), `own_slope` the part of d(l)/d(logprob) beside it.
 struct Term {
     loss: f32,
     k3: f32,
     low: bool,
     high: bool,
     ratio_slope: f32,
-    kl_slope: f32,
+    own_slope: f32,
+}
+
+/// A surrogate and its slopes, as in [`Term`]; `low` and `high` say whether the ratio was clipped.
+#[derive(Default)]
+struct Gain {
+    value: f32,
+    ratio_slope: f32,
+    own_slope: f32,
+    low: bool,
+    high: bool,
 }
 
 impl<'a> Rows<'a> {
@@ -78,6 +89,7 @@ impl<'a> Rows<'a> {
             mask: part(self.mask),
             weights: part(self.weights),
             kl_weights: part(self.kl_weights),
+            surrogate_weights: part(self.surrogate_weights),
             options: self.options,
         }
     }
@@ -112,7 +124,7 @@ impl<'a> Rows<'a> {
             k3[token] = term.k3;
             low[token] = f32::from(u8::from(term.low));
             high[token] = f32::from(u8::from(term.high));
-            let slope = if sequence { 0.0 } else { term.ratio_slope } + term.kl_slope;
+            let slope = if sequence { 0.0 } else { term.ratio_slope } + term.own_slope;
             gradient[token] = if broken { f32::NAN } else { weight * slope };
             loss += f64::from(weight) * f64::from(losses[token]);
             row_slope += f64::from(weight) * f64::from(term.ratio_slope);
@@ -156,21 +168,7 @@ impl<'a> Rows<'a> {
 
     fn term(&self, token: usize, ratio: f32) -> Term {
         let options = self.options;
-        let advantage = self.advantages[token];
-        let (lowest, largest) = (1.0 - options.epsilon_low, 1.0 + options.epsilon_high);
-        let delta = options.delta.unwrap_or(f32::MAX);
-        let capped = ratio.min(delta);
-        let (plain, clipped) = (capped * advantage, ratio.clamp(lowest, largest) * advantage);
-        let plain_slope = f32::from(u8::from(ratio <= delta));
-        let clipped_slope = f32::from(u8::from((lowest..=largest).contains(&ratio)));
-        // Equal arguments of the minimum share its slope, as in PyTorch.
-        let slope = if plain < clipped {
-            plain_slope
-        } else if clipped < plain {
-            clipped_slope
-        } else {
-            0.5 * (plain_slope + clipped_slope)
-        };
+        let gain = self.gain(token, ratio);
         let d = self
             .reference
             .map_or(0.0, |reference| reference[token] - self.logprobs[token]);
@@ -189,13 +187,64 @@ impl<'a> Rows<'a> {
         } else {
             0.0
         };
+        let share = self.surrogate_weights[token];
         Term {
-            loss: -plain.min(clipped) + beta * k3,
+            loss: -share * gain.value + beta * k3,
             k3,
+            low: gain.low,
+            high: gain.high,
+            ratio_slope: corrected - share * gain.ratio_slope,
+            own_slope: beta * correction * (1.0 - exponential) - share * gain.own_slope,
+        }
+    }
+
+    fn gain(&self, token: usize, ratio: f32) -> Gain {
+        let advantage = self.advantages[token];
+        match self.options.surrogate {
+            Surrogate::Clipped => self.clipped(advantage, ratio),
+            Surrogate::Cispo => {
+                let capped = ratio.min(self.options.epsilon_high) * advantage;
+                Gain {
+                    value: capped * self.logprobs[token],
+                    own_slope: capped,
+                    high: ratio > self.options.epsilon_high && advantage > 0.0,
+                    ..Gain::default()
+                }
+            }
+            Surrogate::Sapo { positive, negative } => {
+                let sharpness = if advantage > 0.0 { positive } else { negative };
+                let gate = 1.0 / (1.0 + (-sharpness * (ratio - 1.0)).exp());
+                Gain {
+                    value: gate * 4.0 / sharpness * advantage,
+                    ratio_slope: 4.0 * gate * (1.0 - gate) * ratio * advantage,
+                    ..Gain::default()
+                }
+            }
+        }
+    }
+
+    fn clipped(&self, advantage: f32, ratio: f32) -> Gain {
+        let options = self.options;
+        let (lowest, largest) = (1.0 - options.epsilon_low, 1.0 + options.epsilon_high);
+        let delta = options.delta.unwrap_or(f32::MAX);
+        let capped = ratio.min(delta);
+        let (plain, clipped) = (capped * advantage, ratio.clamp(lowest, largest) * advantage);
+        let plain_slope = f32::from(u8::from(ratio <= delta));
+        let clipped_slope = f32::from(u8::from((lowest..=largest).contains(&ratio)));
+        // Equal arguments of the minimum share its slope, as in PyTorch.
+        let slope = if plain < clipped {
+            plain_slope
+        } else if clipped < plain {
+            clipped_slope
+        } else {
+            0.5 * (plain_slope + clipped_slope)
+        };
+        Gain {
+            value: plain.min(clipped),
+            ratio_slope: advantage * ratio * slope,
+            own_slope: 0.0,
             low: capped < lowest && advantage < 0.0,
             high: capped > largest && advantage > 0.0,
-            ratio_slope: corrected - advantage * ratio * slope,
-            kl_slope: beta * correction * (1.0 - exponential),
         }
     }
 }

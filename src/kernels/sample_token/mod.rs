@@ -9,6 +9,7 @@ use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
 use super::shape_check::ShapeCheck;
+use super::temperature::TEMPERATURES;
 
 pub(crate) use backends::shaders;
 pub use twin::sample_weights;
@@ -68,8 +69,8 @@ impl SampleOptions {
             (
                 "temperature",
                 self.temperature,
-                self.temperature >= 0.0,
-                "0 or more",
+                self.temperature == 0.0 || TEMPERATURES.contains(&self.temperature),
+                "0, or 1e-6 to 1e6",
                 "0 is greedy, 1 is unscaled",
             ),
             (
@@ -89,8 +90,8 @@ impl SampleOptions {
             (
                 "logprob_temperature",
                 self.logprob_temperature,
-                self.logprob_temperature > 0.0,
-                "more than 0",
+                TEMPERATURES.contains(&self.logprob_temperature),
+                "1e-6 to 1e6",
                 "use 1 with greedy decoding",
             ),
         ];
@@ -132,15 +133,17 @@ impl SampleOptions {
 /// Filters follow transformers' `TopKLogitsWarper`, `TopPLogitsWarper` and `MinPLogitsWarper` in this order, equal
 /// logits included. The draw is the inverse CDF over the survivors in id order, so a seed gives the same tokens.
 ///
+/// # Errors
+/// If an option is outside of its range ([`SampleOptions::check`]).
+///
 /// # Panics
-/// On shapes that disagree, a vocabulary of 2^24 or more, or options that fail [`SampleOptions::check`].
-#[must_use]
+/// On shapes that disagree, or a vocabulary of 2^24 or more.
 pub fn sample_token(
     logits: Tensor<2>,
     uniforms: Tensor<1>,
     suppressed: Option<Tensor<1>>,
     options: &SampleOptions,
-) -> Tensor<2> {
+) -> Result<Tensor<2>, SampleOptionsError> {
     let check = ShapeCheck::new("sample_token")
         .tensor("logits", "BV", &logits.dims())
         .tensor("uniforms", "B", &uniforms.dims());
@@ -152,20 +155,18 @@ pub fn sample_token(
         vocabulary < MAX_VOCABULARY,
         "sample_token: V is {vocabulary}, expected less than {MAX_VOCABULARY}"
     );
-    if let Err(error) = options.check() {
-        panic!("sample_token: {error}");
-    }
+    options.check()?;
     if rows == 0 || vocabulary == 0 {
-        return Tensor::full([rows, 2], NO_TOKEN, &logits.device());
+        return Ok(Tensor::full([rows, 2], NO_TOKEN, &logits.device()));
     }
     // A kernel needs a buffer for every binding; four zeros, one word of it, mean that nothing is suppressed.
     let suppressed = suppressed.unwrap_or_else(|| Tensor::zeros([4], &logits.device()));
-    Tensor::from_dispatch(Dispatch::sample_token(
+    Ok(Tensor::from_dispatch(Dispatch::sample_token(
         logits.into_dispatch(),
         uniforms.into_dispatch(),
         suppressed.into_dispatch(),
         options.clone(),
-    ))
+    )))
 }
 
 /// The operation on each backend.

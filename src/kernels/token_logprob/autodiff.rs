@@ -1,17 +1,18 @@
 //! The operation in Burn's autodiff graph: what the forward pass keeps and how the gradients are registered.
 //! It knows no kernel; the work is done by the inner backend.
 
-use burn::backend::AutodiffBackend;
 use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{AutodiffBackend, Backend, TensorMetadata};
+use burn::tensor::{Shape, Slice};
 
-use super::chunks::{self, Saved, Wanted};
+use super::chunks::{self, Saved, Upstream, Wanted};
 use super::{PerRow, Settings, Statistics, Suppression, TokenLogprobOps};
 
-/// Backward step from hidden states; only the log-sum-exp of the forward pass is kept.
+/// Backward step from hidden states; only numbers per row of the forward pass are kept.
 #[derive(Debug)]
 struct TokenLogprobStep;
 
@@ -20,7 +21,7 @@ impl<B: TokenLogprobOps> Backward<B, 2> for TokenLogprobStep {
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [hidden_node, weight_node] = ops.parents;
-        let upstream = grads.consume::<B>(&ops.node);
+        let upstream = Upstream::<B>::new(grads.consume::<B>(&ops.node), ops.state.settings);
         let wanted = Wanted {
             hidden: hidden_node.is_some(),
             weight: weight_node.is_some(),
@@ -38,30 +39,74 @@ impl<B: TokenLogprobOps> Backward<B, 2> for TokenLogprobStep {
 #[derive(Debug)]
 struct LogitsLogprobStep;
 
-/// Logits, targets, suppression mask, log-sum-exp, settings.
-type LogitsState<B> = (
-    FloatTensor<B>,
-    IntTensor<B>,
-    Option<FloatTensor<B>>,
-    FloatTensor<B>,
-    Settings,
-);
+/// What the backward pass from ready logits needs of the forward pass.
+#[derive(Debug, Clone)]
+struct SavedLogits<B: TokenLogprobOps> {
+    logits: FloatTensor<B>,
+    targets: IntTensor<B>,
+    mask: Option<FloatTensor<B>>,
+    logsumexp: FloatTensor<B>,
+    entropies: FloatTensor<B>,
+    settings: Settings,
+}
 
 impl<B: TokenLogprobOps> Backward<B, 1> for LogitsLogprobStep {
-    type State = LogitsState<B>;
+    type State = SavedLogits<B>;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [logits_node] = ops.parents;
-        let upstream = grads.consume::<B>(&ops.node);
-        let (logits, targets, mask, logsumexp, settings) = ops.state;
+        let saved = ops.state;
+        let upstream = Upstream::<B>::new(grads.consume::<B>(&ops.node), saved.settings);
         if let Some(node) = logits_node {
             let per_row = PerRow {
-                targets,
-                logsumexp,
-                upstream,
+                targets: saved.targets,
+                logsumexp: saved.logsumexp,
+                upstream: upstream.logprobs,
+                entropies: saved.entropies,
+                entropy_upstream: upstream.entropies,
             };
-            let gradient = B::logits_gradient(logits, per_row, Suppression::new(mask), settings);
+            let suppression = Suppression::new(saved.mask);
+            let gradient = B::logits_gradient(saved.logits, per_row, suppression, saved.settings);
             grads.register::<B>(node.id, gradient);
+        }
+    }
+}
+
+/// One node has one output: with an entropy gradient log-probabilities and entropies leave it as the rows of [2, T].
+fn output<B: Backend>(
+    logprobs: FloatTensor<B>,
+    entropies: FloatTensor<B>,
+    settings: Settings,
+) -> FloatTensor<B> {
+    if !settings.entropy_gradient {
+        return logprobs;
+    }
+    let row = |values: FloatTensor<B>| {
+        let length = values.shape()[0];
+        B::float_reshape(values, Shape::new([1, length]))
+    };
+    B::float_cat(vec![row(logprobs), row(entropies)], 0)
+}
+
+/// One row [T] of [2, T].
+fn row<B: Backend>(rows: FloatTensor<B>, index: usize) -> FloatTensor<B> {
+    let length = rows.shape()[1];
+    let rows = B::float_slice(rows, &[Slice::from(index..index + 1), Slice::full()]);
+    B::float_reshape(rows, Shape::new([length]))
+}
+
+impl<B: Backend> Upstream<B> {
+    fn new(output: FloatTensor<B>, settings: Settings) -> Self {
+        if settings.entropy_gradient {
+            Self {
+                logprobs: row::<B>(output.clone(), 0),
+                entropies: row::<B>(output, 1),
+            }
+        } else {
+            Self {
+                logprobs: output.clone(),
+                entropies: output,
+            }
         }
     }
 }
@@ -79,32 +124,27 @@ impl<B: TokenLogprobOps, C: CheckpointStrategy> TokenLogprobOps for Autodiff<B, 
         let (hidden, weight) = (hidden.into_primitive(), weight.into_primitive());
         let (logprobs, entropies, logsumexp) =
             chunks::forward::<B>(&hidden, &weight, &targets, mask.clone(), settings);
-        let logprobs = match TokenLogprobStep
+        let result = output::<B>(logprobs, entropies.clone(), settings);
+        let result = match TokenLogprobStep
             .prepare::<C>(nodes)
             .compute_bound()
             .stateful()
         {
-            OpsKind::Tracked(prep) => {
-                let logsumexp = logsumexp.clone();
-                prep.finish(
-                    Saved {
-                        hidden,
-                        weight,
-                        targets,
-                        mask,
-                        logsumexp,
-                        settings,
-                    },
-                    logprobs,
-                )
-            }
-            OpsKind::UnTracked(prep) => prep.finish(logprobs),
+            OpsKind::Tracked(prep) => prep.finish(
+                Saved {
+                    hidden,
+                    weight,
+                    targets,
+                    mask,
+                    logsumexp: logsumexp.clone(),
+                    entropies: entropies.clone(),
+                    settings,
+                },
+                result,
+            ),
+            OpsKind::UnTracked(prep) => prep.finish(result),
         };
-        (
-            logprobs,
-            Self::from_inner(entropies),
-            Self::from_inner(logsumexp),
-        )
+        statistics::<B, C>(result, entropies, logsumexp, settings)
     }
 
     fn logits_logprob(
@@ -122,22 +162,26 @@ impl<B: TokenLogprobOps, C: CheckpointStrategy> TokenLogprobOps for Autodiff<B, 
             Suppression::new(mask.clone()),
             settings,
         );
-        let logprobs = match LogitsLogprobStep
+        let result = output::<B>(logprobs, entropies.clone(), settings);
+        let result = match LogitsLogprobStep
             .prepare::<C>([node])
             .compute_bound()
             .stateful()
         {
             OpsKind::Tracked(prep) => prep.finish(
-                (logits, targets, mask, logsumexp.clone(), settings),
-                logprobs,
+                SavedLogits {
+                    logits,
+                    targets,
+                    mask,
+                    logsumexp: logsumexp.clone(),
+                    entropies: entropies.clone(),
+                    settings,
+                },
+                result,
             ),
-            OpsKind::UnTracked(prep) => prep.finish(logprobs),
+            OpsKind::UnTracked(prep) => prep.finish(result),
         };
-        (
-            logprobs,
-            Self::from_inner(entropies),
-            Self::from_inner(logsumexp),
-        )
+        statistics::<B, C>(result, entropies, logsumexp, settings)
     }
 
     /// The gradient of the gradient does not exist: Burn's autodiff is of first order.
@@ -151,11 +195,28 @@ impl<B: TokenLogprobOps, C: CheckpointStrategy> TokenLogprobOps for Autodiff<B, 
             targets: per_row.targets,
             logsumexp: per_row.logsumexp.into_primitive(),
             upstream: per_row.upstream.into_primitive(),
+            entropies: per_row.entropies.into_primitive(),
+            entropy_upstream: per_row.entropy_upstream.into_primitive(),
         };
         let suppression = Suppression::new(inner_mask(suppression));
         let gradient = B::logits_gradient(logits.into_primitive(), per_row, suppression, settings);
         Self::from_inner(gradient)
     }
+}
+
+/// The tracked output of [`output`] taken apart again.
+fn statistics<B: TokenLogprobOps, C: CheckpointStrategy>(
+    result: FloatTensor<Autodiff<B, C>>,
+    entropies: FloatTensor<B>,
+    logsumexp: FloatTensor<B>,
+    settings: Settings,
+) -> Statistics<Autodiff<B, C>> {
+    let logsumexp = Autodiff::<B, C>::from_inner(logsumexp);
+    if settings.entropy_gradient {
+        let logprobs = row::<Autodiff<B, C>>(result.clone(), 0);
+        return (logprobs, row::<Autodiff<B, C>>(result, 1), logsumexp);
+    }
+    (result, Autodiff::<B, C>::from_inner(entropies), logsumexp)
 }
 
 fn inner_mask<B: TokenLogprobOps, C: CheckpointStrategy>(

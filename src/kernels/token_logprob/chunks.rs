@@ -1,14 +1,13 @@
 //! Forward and backward from hidden states: chunks of rows whose logits fit one small buffer.
 //! It knows any backend's matrix product and nothing of how the softmax runs.
 
-use burn::backend::TensorMetadata;
 use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::Slice;
 
 use super::{PerRow, Settings, Statistics, Suppression, TokenLogprobOps};
 
 /// Most bytes of logits that exist at a time: half of what every adapter accepts as one storage binding (128 MiB).
-/// Most bytes of logits that exist at a time.
 pub const LOGITS_CHUNK_BYTES: usize = 64 << 20;
 
 /// Rows whose logits fit the budget, at least one.
@@ -56,7 +55,15 @@ pub(super) struct Saved<B: TokenLogprobOps> {
     pub(super) targets: IntTensor<B>,
     pub(super) mask: Option<FloatTensor<B>>,
     pub(super) logsumexp: FloatTensor<B>,
+    pub(super) entropies: FloatTensor<B>,
     pub(super) settings: Settings,
+}
+
+/// Gradients with respect to log-probabilities and entropies, `[T]` each; the latter are read with an entropy gradient only.
+#[derive(Debug, Clone)]
+pub(super) struct Upstream<B: Backend> {
+    pub(super) logprobs: FloatTensor<B>,
+    pub(super) entropies: FloatTensor<B>,
 }
 
 /// Which gradients somebody waits for.
@@ -69,7 +76,7 @@ pub(super) struct Wanted {
 /// Gradients to `hidden` and `weight`; each chunk's logits are computed again and become their own gradient.
 pub(super) fn backward<B: TokenLogprobOps>(
     saved: Saved<B>,
-    upstream: &FloatTensor<B>,
+    upstream: &Upstream<B>,
     wanted: Wanted,
 ) -> (Option<FloatTensor<B>>, Option<FloatTensor<B>>) {
     let Saved {
@@ -78,16 +85,20 @@ pub(super) fn backward<B: TokenLogprobOps>(
         targets,
         mask,
         logsumexp,
+        entropies,
         settings,
     } = saved;
     let mut hidden_gradients = Vec::new();
     let mut weight_gradient: Option<FloatTensor<B>> = None;
     for rows in ranges(hidden.shape()[0], weight.shape()[0]) {
         let logits = logits::<B>(&hidden, &weight, rows);
+        let part = |values: &FloatTensor<B>| B::float_slice(values.clone(), &[rows]);
         let per_row = PerRow {
             targets: B::int_slice(targets.clone(), &[rows]),
-            logsumexp: B::float_slice(logsumexp.clone(), &[rows]),
-            upstream: B::float_slice(upstream.clone(), &[rows]),
+            logsumexp: part(&logsumexp),
+            upstream: part(&upstream.logprobs),
+            entropies: part(&entropies),
+            entropy_upstream: part(&upstream.entropies),
         };
         let suppression = Suppression::new(mask.clone());
         let gradient = B::logits_gradient(logits, per_row, suppression, settings);

@@ -2,10 +2,10 @@
 //! It knows buffers and variants; chunks and gradients to the head are elsewhere.
 
 use burn::backend::TensorMetadata;
-use burn::backend::ops::IntTensorOps;
+use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
 use burn::cubecl::prelude::BufferIOAttr::{ReadOnly, ReadWrite, WriteOnly};
-use burn::tensor::{DType, IntDType};
+use burn::tensor::{DType, IntDType, Shape};
 
 use super::{PerRow, Settings};
 use crate::kernels::assemble::Shader;
@@ -27,7 +27,7 @@ pub(crate) fn shaders() -> Vec<Shader> {
     for width in [1, 4] {
         for (a, b) in [(false, false), (false, true), (true, false), (true, true)] {
             shaders.push(forward_shader(width, a, b));
-            shaders.push(backward_shader(width, a, b));
+            shaders.extend([false, true].map(|entropy| backward_shader(width, a, b, entropy)));
         }
     }
     shaders
@@ -49,7 +49,7 @@ fn forward_shader(width: usize, suppresses: bool, with_entropy: bool) -> Shader 
     }
 }
 
-fn backward_shader(width: usize, suppresses: bool, in_place: bool) -> Shader {
+fn backward_shader(width: usize, suppresses: bool, in_place: bool, entropy: bool) -> Shader {
     Shader {
         name: "token_logprob_backward",
         source: include_str!("../../../shaders/token_logprob_backward.wgsl"),
@@ -60,6 +60,7 @@ fn backward_shader(width: usize, suppresses: bool, in_place: bool) -> Shader {
         tunables: vec![
             ("SUPPRESS", suppresses.to_string()),
             ("IN_PLACE", in_place.to_string()),
+            ("ENTROPY", entropy.to_string()),
             ("WORDS", format!("{WORDS}u")),
         ],
         workgroup: WORKGROUP,
@@ -110,10 +111,20 @@ pub(super) fn gradient(
 ) -> CubeTensor {
     let logits = contiguous(logits);
     let targets = words(per_row.targets);
-    let (logsumexp, upstream) = (contiguous(per_row.logsumexp), contiguous(per_row.upstream));
+    let entropy = settings.entropy_gradient;
+    let logsumexp = contiguous(per_row.logsumexp);
+    let upstream = if entropy {
+        rows_of_three([
+            per_row.upstream,
+            per_row.entropies,
+            per_row.entropy_upstream,
+        ])
+    } else {
+        contiguous(per_row.upstream)
+    };
     let [rows, vocabulary] = logits.shape().dims();
     let in_place = logits.handle.can_mut();
-    let shader = backward_shader(width(vocabulary), mask.is_some(), in_place);
+    let shader = backward_shader(width(vocabulary), mask.is_some(), in_place, entropy);
     let mask = mask.map_or_else(|| unread(&targets), contiguous);
     let (logits, gradient) = if in_place {
         (unread(&targets), logits)
@@ -135,6 +146,15 @@ pub(super) fn gradient(
         (rows * (vocabulary / width(vocabulary)).div_ceil(WORDS)) as u32,
     );
     gradient
+}
+
+/// Three tensors [T] as one [3, T]: separate ones would need more bindings than every adapter has.
+fn rows_of_three(rows: [CubeTensor; 3]) -> CubeTensor {
+    let row = |values: CubeTensor| {
+        let length = values.meta.num_elements();
+        CubeBackend::float_reshape(values, Shape::new([1, length]))
+    };
+    contiguous(CubeBackend::float_cat(rows.map(row).to_vec(), 0))
 }
 
 fn params(rows: usize, vocabulary: usize, settings: Settings) -> [u32; 3] {

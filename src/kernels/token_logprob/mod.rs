@@ -3,7 +3,7 @@
 //!
 //! With `x[t, j] = (hidden[t] · weight[j]) / temperature`, suppressed tokens left out of every sum:
 //! `logsumexp[t] = ln Σ_j exp x[t, j]`, `logprobs[t] = x[t, targets[t]] − logsumexp[t]`,
-//! `entropies[t] = −Σ_j p ln p` with `p = exp(x[t, j] − logsumexp[t])`.
+//! `entropies[t] = −Σ_j p ln p` with `p = exp(x[t, j] − logsumexp[t])`; d entropies[t] / d x[t, j] = −p (ln p + entropies[t]).
 //! Counterpart in TRL: `selective_log_softmax` and `entropy_from_logits`.
 
 mod autodiff;
@@ -22,6 +22,7 @@ use burn_flex::FlexTensor;
 
 use super::flex_slices::{floats, from_floats, integers};
 use super::shape_check::ShapeCheck;
+use super::temperature::TEMPERATURES;
 
 /// Log-probability given to a suppressed target: its probability is zero, but the value is finite, so that a mask
 /// of zeros removes it from a loss.
@@ -30,12 +31,14 @@ pub const SUPPRESSED_LOGPROB: f32 = -1.0e30;
 /// What the softmax of [`token_logprob`] does besides the plain definition.
 #[derive(Debug, Clone)]
 pub struct TokenLogprobOptions {
-    /// The logits are divided by it; positive.
+    /// The logits are divided by it; within [`TEMPERATURES`].
     pub temperature: f32,
     /// `[V]`: 1 for a token of probability zero, 0 for every other; at least one token must remain.
     pub suppressed: Option<Tensor<1>>,
     /// Whether to compute the entropies; they are zero otherwise.
     pub with_entropy: bool,
+    /// Whether the entropies are differentiable, which computes them in any case.
+    pub entropy_gradient: bool,
 }
 
 impl Default for TokenLogprobOptions {
@@ -45,6 +48,7 @@ impl Default for TokenLogprobOptions {
             temperature: 1.0,
             suppressed: None,
             with_entropy: true,
+            entropy_gradient: false,
         }
     }
 }
@@ -55,7 +59,7 @@ pub struct TokenLogprob {
     /// Log-probability of the target token, at most zero; differentiable.
     /// NaN if the target is not in `0..V`, [`SUPPRESSED_LOGPROB`] if it is suppressed; both have gradient zero.
     pub logprobs: Tensor<1>,
-    /// Entropy of the distribution in nats; not differentiable.
+    /// Entropy of the distribution in nats; differentiable if asked for.
     pub entropies: Tensor<1>,
     /// Logarithm of the sum of the exponentials of the scaled logits; not differentiable.
     pub logsumexp: Tensor<1>,
@@ -69,7 +73,7 @@ pub struct TokenLogprob {
 /// `hidden` `[T, D]`, `weight` `[V, D]`, `targets` `[T]`, results `[T]`.
 ///
 /// # Panics
-/// If the shapes disagree, or the temperature is not positive.
+/// If the shapes disagree, or the temperature is out of range.
 pub fn token_logprob(
     hidden: Tensor<2>,
     weight: Tensor<2>,
@@ -96,7 +100,7 @@ pub fn token_logprob(
 /// `logits` `[T, V]`, `targets` `[T]`, results `[T]`.
 ///
 /// # Panics
-/// If the shapes disagree, or the temperature is not positive.
+/// If the shapes disagree, or the temperature is out of range.
 pub fn logits_logprob(
     logits: Tensor<2>,
     targets: Tensor<1, Int>,
@@ -119,13 +123,15 @@ pub fn logits_logprob(
 pub(crate) struct Settings {
     pub(crate) inverse_temperature: f32,
     pub(crate) with_entropy: bool,
+    pub(crate) entropy_gradient: bool,
 }
 
 impl Settings {
     fn new(options: &TokenLogprobOptions) -> Self {
         Self {
             inverse_temperature: 1.0 / options.temperature,
-            with_entropy: options.with_entropy,
+            with_entropy: options.with_entropy || options.entropy_gradient,
+            entropy_gradient: options.entropy_gradient,
         }
     }
 }
@@ -157,6 +163,10 @@ pub(crate) struct PerRow<B: Backend> {
     pub(crate) logsumexp: FloatTensor<B>,
     /// Gradient with respect to the log-probabilities.
     pub(crate) upstream: FloatTensor<B>,
+    /// Read with `entropy_gradient` only.
+    pub(crate) entropies: FloatTensor<B>,
+    /// Gradient with respect to the entropies; read with `entropy_gradient` only.
+    pub(crate) entropy_upstream: FloatTensor<B>,
 }
 
 /// `(logprobs, entropies, logsumexp)`, `[T]` each.
@@ -253,6 +263,8 @@ impl TokenLogprobOps for Flex {
             targets: &integers(&per_row.targets),
             logsumexp: &floats(&per_row.logsumexp),
             upstream: &floats(&per_row.upstream),
+            entropies: &floats(&per_row.entropies),
+            entropy_upstream: &floats(&per_row.entropy_upstream),
         };
         let mut gradient = logits.to_contiguous();
         drop(logits);
@@ -266,8 +278,8 @@ impl TokenLogprobOps for Flex {
 fn check_options(shapes: ShapeCheck, options: &TokenLogprobOptions) {
     let temperature = options.temperature;
     assert!(
-        temperature > 0.0,
-        "the temperature must be positive, found {temperature}"
+        TEMPERATURES.contains(&temperature),
+        "the temperature must be 1e-6 to 1e6, found {temperature}"
     );
     if let Some(mask) = &options.suppressed {
         shapes.tensor("suppressed", "V", &mask.dims());

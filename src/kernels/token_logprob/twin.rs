@@ -36,6 +36,10 @@ pub(super) struct PerRow<'a> {
     pub(super) logsumexp: &'a [f32],
     /// Gradient with respect to the log-probabilities.
     pub(super) upstream: &'a [f32],
+    /// Read with an entropy gradient only.
+    pub(super) entropies: &'a [f32],
+    /// Gradient with respect to the entropies; read with an entropy gradient only.
+    pub(super) entropy_upstream: &'a [f32],
 }
 
 impl Softmax<'_> {
@@ -80,16 +84,21 @@ impl Softmax<'_> {
         logits
             .par_chunks_exact_mut(vocabulary.max(1))
             .zip(per_row.targets)
-            .zip(per_row.logsumexp.par_iter().zip(per_row.upstream))
+            .enumerate()
             .with_min_len(rows_per_thread(vocabulary))
-            .for_each(|((row, &target), (&logsumexp, &upstream))| {
+            .for_each(|(index, (row, &target))| {
+                let inverse_temperature = self.settings.inverse_temperature;
                 let target = self.usable_target(vocabulary, target);
-                let factor = target.map_or(0.0, |_| upstream * self.settings.inverse_temperature);
+                let factor = target.map_or(0.0, |_| per_row.upstream[index] * inverse_temperature);
                 run(RowGradient {
                     row: &mut *row,
                     softmax: *self,
-                    logsumexp,
+                    logsumexp: per_row.logsumexp[index],
                     factor,
+                    entropy: self.settings.entropy_gradient.then(|| {
+                        let pull = per_row.entropy_upstream[index] * inverse_temperature;
+                        (per_row.entropies[index], pull)
+                    }),
                 });
                 if let Some(target) = target {
                     row[target] += factor;
@@ -209,12 +218,14 @@ fn add_block<const FMA: bool>(state: Running, block: &[[f32; LANES]]) -> Running
     }
 }
 
-/// Replaces one row of logits by `-factor * p`, zero where suppressed.
+/// Replaces one row of logits by `-p (factor + pull (ln p + entropy))`, zero where suppressed.
 struct RowGradient<'a> {
     row: &'a mut [f32],
     softmax: Softmax<'a>,
     logsumexp: f32,
     factor: f32,
+    /// Entropy of the row and its pull, if it has one.
+    entropy: Option<(f32, f32)>,
 }
 
 impl VectorTask for RowGradient<'_> {
@@ -223,9 +234,18 @@ impl VectorTask for RowGradient<'_> {
     #[inline(always)]
     fn run<const FMA: bool>(self) {
         let inverse_temperature = self.softmax.settings.inverse_temperature;
-        for value in self.row.iter_mut() {
-            let shifted = multiply_add::<FMA>(*value, inverse_temperature, -self.logsumexp);
-            *value = -self.factor * exp::<FMA>(shifted);
+        if let Some((entropy, pull)) = self.entropy {
+            for value in self.row.iter_mut() {
+                let shifted = multiply_add::<FMA>(*value, inverse_temperature, -self.logsumexp);
+                // Below LOWEST the probability is 0; minus infinity times 0 would be NaN.
+                let log = if shifted < LOWEST { LOWEST } else { shifted };
+                *value = -exp::<FMA>(shifted) * (self.factor + pull * (log + entropy));
+            }
+        } else {
+            for value in self.row.iter_mut() {
+                let shifted = multiply_add::<FMA>(*value, inverse_temperature, -self.logsumexp);
+                *value = -self.factor * exp::<FMA>(shifted);
+            }
         }
         if let Some(mask) = self.softmax.suppressed {
             for (value, &suppressed) in self.row.iter_mut().zip(mask) {

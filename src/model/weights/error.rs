@@ -5,6 +5,9 @@
 /// Why weights cannot be loaded or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
+    /// The device has no room for them, or gave up.
+    #[error(transparent)]
+    Device(#[from] crate::device::DeviceFailure),
     /// Neither `model.safetensors` nor an index in the folder.
     #[error(
         "{folder}: no model.safetensors and no model.safetensors.index.json{found}\nhint: {hint}"

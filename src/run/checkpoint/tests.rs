@@ -7,9 +7,7 @@ use burn::tensor::{Device, Tensor};
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::kernels::PolicyLossOptions;
 use crate::learner::LearnerOptions;
-use crate::learner::optimizer::adamw::AdamWOptions;
 use crate::learner::optimizer::gradients::Gradients;
 use crate::model::config::ModelConfig;
 use crate::model::weights::host_values;
@@ -21,27 +19,7 @@ fn golden(name: &str) -> PathBuf {
 }
 
 fn learner(base: &Path) -> Learner {
-    let options = LearnerOptions {
-        loss: PolicyLossOptions {
-            epsilon_low: 0.2,
-            epsilon_high: 0.2,
-            delta: None,
-            beta: 0.0,
-            sequence_level: false,
-            bias_corrected_kl: false,
-        },
-        adamw: AdamWOptions {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-            decay_everything: false,
-        },
-        max_grad_norm: 0.0,
-        logprob_temperature: 1.0,
-        suppressed: None,
-        freeze_vision_modules: false,
-    };
+    let options = LearnerOptions::default();
     let device = Device::flex();
     let config = ModelConfig::open(base).expect("config.json");
     let weights = Weights::load(base, &device, u64::MAX).expect("weights");
@@ -60,7 +38,7 @@ fn updated(base: &Path) -> Learner {
         }
         learner
             .optimizer
-            .step(&mut learner.weights, gradients, 1e-3);
+            .step(&mut learner.weights, &gradients, 1e-3);
     }
     learner
 }

@@ -222,6 +222,7 @@ fn local_teacher(
             top_k: local.top_k,
             top_p: local.top_p as f32,
             min_p: 0.0,
+            repetition_penalty: 1.0,
             max_new_tokens: local.max_tokens.min(run.sampling.max_completion_length),
             // Importance weights need the probability with which it was drawn; greedy decoding has none.
             logprob_temperature: if local.temperature > 0.0 {

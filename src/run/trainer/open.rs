@@ -28,7 +28,7 @@ impl Trainer {
     /// # Errors
     /// Whatever is wrong, with the remedy.
     pub fn open(run: Run) -> Result<Self> {
-        let open = setup::open_device(run.runtime.device)?;
+        let open = setup::open_device(&run.runtime.device)?;
         let (folder, checkpoint) = open_folder(&run)?;
         let start = || run.model.model_name_or_path.clone();
         let base = checkpoint
@@ -42,6 +42,7 @@ impl Trainer {
         let mut learner = setup::load_learner(&base, options, &open)?;
         let file = setup::data_file(&run.data.dataset_name, &run.data.dataset_train_split)?;
         let examples = setup::load_dataset(&run, &file, &encoder, Some(folder.path()))?.examples;
+        setup::check_training(&run, &config, &open, (&encoder, &examples))?;
         let teachers = setup::roster(&run, &open, &examples)?;
         let selection = setup::selection(&run);
         selection.check(run.group.num_generations, teachers.num_actions())?;

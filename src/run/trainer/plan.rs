@@ -8,7 +8,7 @@ use super::{Trainer, Work};
 use crate::actions::advantage;
 use crate::actions::external_ratio::{self, ExternalRatio};
 use crate::actions::selection;
-use crate::kernels::group_advantage;
+use crate::kernels::{AdvantageRows, group_advantage};
 use crate::learner::batch::{self, LossWeightOptions, PackOptions};
 use crate::record::{Group, Source, TokenBatch};
 use crate::run::metrics::step_report;
@@ -29,8 +29,18 @@ impl Trainer {
     ) -> Result<()> {
         selection::choose(&mut groups, &self.selection, self.key(step));
         external_ratio::admit(&mut groups, self.external_ratio.ratio);
-        let input = advantage::gather(&groups, self.advantages);
-        advantage::assign(&mut groups, &group_advantage(&input, &self.open.device));
+        let weights = &self.run.data.reward_weights;
+        let values = advantage::of_groups(&groups, self.advantages, weights, &|input| {
+            let rows = AdvantageRows {
+                rewards: &input.rewards,
+                groups: &input.groups,
+                in_baseline: &input.in_baseline,
+                wanted: &input.wanted,
+                scale_rewards: input.scale_rewards,
+            };
+            group_advantage(&rows, &self.open.device)
+        })?;
+        advantage::assign(&mut groups, &values);
         timer.lap(Phase::Adv);
         let options = PackOptions {
             mask_truncated_completions: self.run.loss.mask_truncated_completions,

@@ -25,6 +25,7 @@ fn options(mask: &[f32], device: &Device) -> TokenLogprobOptions {
         temperature: TEMPERATURE,
         suppressed: Some(vector(mask, device)),
         with_entropy: true,
+        entropy_gradient: false,
     }
 }
 

@@ -6,9 +6,9 @@ mod token_logprob;
 #[test]
 fn the_devices_under_test_run_wgsl() {
     for device in crate::devices::devices() {
-        assert_eq!(vision_ekipl::kernels::check_device(&device), Ok(()));
+        assert_eq!(vision_ekipl::device::check_device(&device), Ok(()));
         assert_eq!(
-            vision_ekipl::kernels::check_device(&device.autodiff()),
+            vision_ekipl::device::check_device(&device.autodiff()),
             Ok(())
         );
     }

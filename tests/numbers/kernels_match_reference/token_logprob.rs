@@ -67,6 +67,7 @@ fn options(mask: Option<&[f32]>, temperature: f32, device: &Device) -> TokenLogp
         temperature,
         suppressed,
         with_entropy: true,
+        entropy_gradient: false,
     }
 }
 

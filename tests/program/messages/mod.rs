@@ -2,6 +2,7 @@
 //! lost by it? The program is run as a person runs it.
 
 mod configuration;
+mod device;
 mod disk;
 mod model;
 mod pictures;

@@ -1,0 +1,217 @@
+"""Values that `vision-ekipl doctor` compares every kernel with, on every device: worked out in double precision from the
+formulas, in plain Python, without a line of the program. Inputs are the same single-precision numbers on both sides.
+
+Run: python3 self_test.py > ../../src/kernels/self_test.json
+"""
+import math
+import struct
+
+WORD = 0xFFFFFFFF
+
+
+def single(x):
+    return struct.unpack("f", struct.pack("f", x))[0]
+
+
+def values(count, stream):
+    """Reproducible numbers in -2..2, exact in single precision; `self_test.rs` has the same function."""
+    result = []
+    for index in range(count):
+        mixed = ((index ^ (stream * 0x9E3779B9 & WORD)) * 0x85EBCA6B) & WORD
+        mixed = ((mixed ^ (mixed >> 13)) * 0xC2B2AE35) & WORD
+        result.append((mixed >> 8) / (1 << 22) - 2.0)
+    return result
+
+
+def scaled(count, stream, factor):
+    return [single(x * single(factor)) for x in values(count, stream)]
+
+
+def rows(flat, width):
+    return [flat[start:start + width] for start in range(0, len(flat), width)]
+
+
+def token_logprob(tokens, width, vocabulary, temperature, masked, entropy_gradient, kept_rows):
+    hidden, head = rows(values(tokens * width, 1), width), rows(values(vocabulary * width, 2), width)
+    targets = [token * 31 % vocabulary // 5 * 5 for token in range(tokens)]
+    allowed = [not (masked and column % 5 == 4) for column in range(vocabulary)]
+    to_logprob = values(tokens, 9)
+    to_entropy = values(tokens, 10) if entropy_gradient else [0.0] * tokens
+    logprobs, entropies = [], []
+    to_hidden = [[0.0] * width for _ in range(tokens)]
+    to_head = [[0.0] * width for _ in range(vocabulary)]
+    temperature = single(temperature)
+    for t in range(tokens):
+        x = [sum(a * b for a, b in zip(hidden[t], row)) / temperature for row in head]
+        highest = max(x[j] for j in range(vocabulary) if allowed[j])
+        total = math.fsum(math.exp(x[j] - highest) for j in range(vocabulary) if allowed[j])
+        normaliser = highest + math.log(total)
+        log = [x[j] - normaliser for j in range(vocabulary)]
+        p = [math.exp(log[j]) if allowed[j] else 0.0 for j in range(vocabulary)]
+        entropy = -math.fsum(p[j] * log[j] for j in range(vocabulary))
+        logprobs.append(log[targets[t]])
+        entropies.append(entropy)
+        for j in range(vocabulary):
+            if not allowed[j]:
+                continue
+            slope = to_logprob[t] * ((j == targets[t]) - p[j]) - to_entropy[t] * p[j] * (log[j] + entropy)
+            slope /= temperature
+            for d in range(width):
+                to_hidden[t][d] += slope * head[j][d]
+                to_head[j][d] += slope * hidden[t][d]
+    gradient = sum(to_hidden, []) + sum((to_head[j] for j in range(0, vocabulary, kept_rows)), [])
+    return logprobs + entropies, gradient
+
+
+def sample_token(tokens, vocabulary):
+    """Temperature 0.9, top-k 50, top-p 0.9, min-p 0.01, in transformers' order; the draw is the inverse CDF in id order."""
+    logits = rows(values(tokens * vocabulary, 3), vocabulary)
+    uniforms = [single(single(x + 2.0) / single(4.001)) for x in values(tokens, 4)]
+    result = []
+    for row, uniform in zip(logits, uniforms):
+        x = [value / single(0.9) for value in row]
+        kth = sorted(x)[-50]
+        kept = [j for j in range(vocabulary) if x[j] >= kth]
+        kept.sort(key=lambda j: (x[j], j))
+        weight = {j: math.exp(x[j] - max(x)) for j in kept}
+        total, below = sum(weight.values()), 0.0
+        survivors = []
+        for j in kept:
+            below += weight[j] / total
+            assert abs(below - 0.1) > 1e-5, "too near the edge of top-p"
+            if below > 0.1:
+                survivors.append(j)
+        survivors = sorted(j for j in survivors if weight[j] >= 0.01)
+        assert all(abs(weight[j] - 0.01) > 1e-5 for j in kept), "too near the edge of min-p"
+        goal, running = uniform * sum(weight[j] for j in survivors), 0.0
+        for j in survivors:
+            running += weight[j]
+            assert abs(running - goal) > 1e-4, "too near the edge of a draw"
+            if running > goal:
+                break
+        highest = max(row)
+        normaliser = highest + math.log(math.fsum(math.exp(value - highest) for value in row))
+        result += [float(j), row[j] - normaliser]
+    return result
+
+
+def policy_loss(surrogate, sequence_level, bias_corrected_kl, delta):
+    count, tokens = 7 * 31, 31
+    logprobs, old, reference = scaled(count, 5, 0.2), scaled(count, 6, 0.2), scaled(count, 7, 0.2)
+    advantages = values(count, 8)
+    mask = [0.0 if index % 7 == 3 else 1.0 for index in range(count)]
+    low, high, beta = single(0.2), single(0.28), single(0.04)
+    positive, negative = 1.0, single(1.05)
+    weight = single(1.0 / 217.0)
+    loss, gradient = 0.0, [0.0] * count
+    for start in range(0, count, tokens):
+        inside = [i for i in range(start, start + tokens) if mask[i]]
+        mean = sum(logprobs[i] - old[i] for i in inside) / max(len(inside), 1)
+        shared = 0.0
+        for i in inside:
+            log_ratio = mean if sequence_level else logprobs[i] - old[i]
+            r, a = math.exp(log_ratio), advantages[i]
+            of_ratio = own = 0.0
+            if surrogate == "clipped":
+                plain, clipped = min(r, delta) * a, min(max(r, 1 - low), 1 + high) * a
+                value = min(plain, clipped)
+                inner = r <= delta if plain < clipped else 1 - low <= r <= 1 + high
+                slope = (r <= delta) * 0.5 + (1 - low <= r <= 1 + high) * 0.5 if plain == clipped else float(inner)
+                of_ratio = a * r * slope
+            elif surrogate == "cispo":
+                value = min(r, high) * a * logprobs[i]
+                own = min(r, high) * a
+            else:
+                tau = positive if a > 0 else negative
+                gate = 1 / (1 + math.exp(-tau * (r - 1)))
+                value, of_ratio = 4 / tau * gate * a, 4 * gate * (1 - gate) * r * a
+            d = reference[i] - logprobs[i]
+            factor = r if bias_corrected_kl else 1.0
+            k3 = (math.exp(d) - d - 1) * factor
+            loss += weight * (beta * k3 - value)
+            ratio_slope = -of_ratio + (beta * k3 if bias_corrected_kl else 0.0)
+            gradient[i] = weight * (beta * factor * (1 - math.exp(d)) - own)
+            if sequence_level:
+                shared += weight * ratio_slope
+            else:
+                gradient[i] += weight * ratio_slope
+        for i in inside:
+            if sequence_level:
+                gradient[i] += shared / len(inside)
+    return [loss] + gradient
+
+
+def group_advantage(scale):
+    """Groups of nine of which the last never counts in the baseline; row 5 has no reward, group 2 no spread."""
+    count = 9 * 33
+    reward = [None if row == 5 else 1.0 if row // 9 == 2 else float(row * 7 % 3) for row in range(count)]
+
+    def statistics(known):
+        mean = sum(known) / len(known)
+        if all(value == known[0] for value in known):
+            return mean, 1.0
+        return mean, math.sqrt(sum((value - mean) ** 2 for value in known) / (len(known) - 1)) + 1e-4
+
+    whole = statistics([value for value in reward if value is not None])[1]
+    result = []
+    for row in range(count):
+        start = row // 9 * 9
+        mean, own = statistics([reward[i] for i in range(start, start + 8) if reward[i] is not None])
+        divisor = {"group": own, "batch": whole, "none": 1.0}[scale]
+        result.append(0.0 if reward[row] is None else (reward[row] - mean) / divisor)
+    return result
+
+
+def attention():
+    """A prompt of 5 tokens and its completions of 4 and 3; 4 query heads, 2 key heads of width 8; out and gradients."""
+    count, heads, groups, width = 12, 4, 2, 8
+    queries, keys, stored = values(count * heads * width, 11), values(count * groups * width, 12), \
+        values(count * groups * width, 13)
+    factors = values(count * heads * width, 14)
+    out, to_queries = [0.0] * len(queries), [0.0] * len(queries)
+    to_keys, to_values = [0.0] * len(keys), [0.0] * len(stored)
+    for token in range(count):
+        start = 0 if token < 5 else 5 if token < 9 else 9
+        seen = sorted(set(range(5 if token >= 5 else 0)) | set(range(start, token + 1)))
+        for head in range(heads):
+            at = (token * heads + head) * width
+            place = {j: (j * groups + head // (heads // groups)) * width for j in seen}
+            dot = lambda a, x, b, y: sum(a[x + e] * b[y + e] for e in range(width))
+            score = {j: dot(queries, at, keys, place[j]) / math.sqrt(width) for j in seen}
+            highest = max(score.values())
+            total = math.fsum(math.exp(s - highest) for s in score.values())
+            p = {j: math.exp(score[j] - highest) / total for j in seen}
+            slope = {j: dot(factors, at, stored, place[j]) for j in seen}
+            mean = math.fsum(p[j] * slope[j] for j in seen)
+            for e in range(width):
+                out[at + e] = math.fsum(p[j] * stored[place[j] + e] for j in seen)
+            for j in seen:
+                pull = p[j] * (slope[j] - mean) / math.sqrt(width)
+                for e in range(width):
+                    to_values[place[j] + e] += p[j] * factors[at + e]
+                    to_queries[at + e] += pull * keys[place[j] + e]
+                    to_keys[place[j] + e] += pull * queries[at + e]
+    return out, to_queries + to_keys + to_values
+
+
+def write_rows():
+    cache, rows = values(24, 15), values(8, 16)
+    cache[16:20], cache[4:8] = rows[:4], rows[4:]
+    return cache
+
+
+small = token_logprob(5, 8, 261, 0.7, True, True, 1)
+large = token_logprob(3, 8, 5000, 1.0, False, False, 125)
+results = {
+    "attention": attention()[0],
+    "attention_backward": attention()[1],
+    "write_rows": write_rows(),
+    "token_logprob": small[0] + large[0],
+    "token_logprob_backward": small[1] + large[1],
+    "sample_token": sample_token(33, 1023) + sample_token(5, 5000),
+    "policy_loss": policy_loss("clipped", False, False, 4.0) + policy_loss("cispo", False, True, 4.0)
+    + policy_loss("sapo", True, False, 4.0),
+    "group_advantage": sum((group_advantage(scale) for scale in ("group", "batch", "none")), []),
+}
+lines = [f'"{name}": [' + ", ".join(f"{value:.9g}" for value in column) + "]" for name, column in results.items()]
+print("{\n" + ",\n".join(lines) + "\n}")
