@@ -8,9 +8,12 @@ mod group_advantage;
 mod launch;
 mod policy_loss;
 mod product;
+mod rms_norm;
+mod rotary;
 mod sample_token;
 mod self_test;
 mod shape_check;
+mod swiglu;
 mod temperature;
 mod token_logprob;
 mod vector_math;
@@ -23,10 +26,13 @@ pub use policy_loss::{
     PolicyLoss, PolicyLossInput, PolicyLossMetrics, PolicyLossOptions, Surrogate, policy_loss,
     policy_loss_metrics,
 };
+pub use rms_norm::rms_norm;
+pub use rotary::rotary;
 pub use sample_token::{
     NO_TOKEN, NOT_FINITE_TOKEN, SampleOptions, SampleOptionsError, sample_token, sample_weights,
 };
 pub use self_test::{SelfTest, self_test};
+pub use swiglu::swiglu;
 pub use temperature::TEMPERATURES;
 pub use token_logprob::LOGITS_CHUNK_BYTES;
 pub use token_logprob::{
@@ -40,6 +46,9 @@ pub fn shaders() -> Vec<Shader> {
     [
         attention::shaders(),
         write_rows::shaders(),
+        rms_norm::shaders(),
+        rotary::shaders(),
+        swiglu::shaders(),
         token_logprob::shaders(),
         sample_token::shaders(),
         group_advantage::shaders(),

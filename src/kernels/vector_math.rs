@@ -4,6 +4,14 @@
 /// Values handled together; two AVX2 or four SSE2 or NEON registers.
 pub(crate) const LANES: usize = 16;
 
+/// Values that are worth a task of their own where each takes a few operations.
+pub(crate) const ELEMENTS_PER_TASK: usize = 1 << 13;
+
+/// Rows of `width` values that are worth a task of their own.
+pub(crate) fn rows_per_task(width: usize) -> usize {
+    (ELEMENTS_PER_TASK / width.max(1)).max(1)
+}
+
 /// Smallest argument with a normal result; below it [`exp`] returns zero.
 const LOWEST_ARGUMENT: f32 = -87.3;
 /// Largest argument; above it [`exp`] returns its value here, which is finite.

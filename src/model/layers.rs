@@ -5,6 +5,7 @@
 use burn::tensor::Tensor;
 
 use super::weights::{Weights, WeightsError};
+use crate::kernels::rms_norm;
 
 /// Takes parameters out of [`Weights`] and checks their shapes.
 pub(crate) struct Source<'a> {
@@ -121,14 +122,9 @@ pub(crate) struct RmsNorm {
 
 impl RmsNorm {
     /// # Shapes
-    /// x [.., D] -> [.., D]
-    pub fn forward<const N: usize>(&self, x: Tensor<N>) -> Tensor<N> {
-        let scale = (x.clone() * x.clone())
-            .mean_dim(N - 1)
-            .add_scalar(self.eps)
-            .sqrt()
-            .recip();
-        x * scale * self.weight.clone().unsqueeze::<N>()
+    /// x [n, D] -> [n, D]
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        rms_norm(x, self.weight.clone(), self.eps)
     }
 }
 

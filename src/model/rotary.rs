@@ -6,43 +6,31 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::config::{TextConfig, VisionConfig};
 use super::rope_frequencies::{inverse_frequencies, text_frequencies};
+use crate::kernels::rotary;
 
 /// Cosines and sines of a sequence of positions.
 #[derive(Debug, Clone)]
 pub(crate) struct Rotary {
-    /// [n, 1, E]
-    cos: Tensor<3>,
-    /// [n, 1, E]
-    sin: Tensor<3>,
-    /// [E, E] such that x · R is x with its halves swapped and the new first half negated ("rotate_half").
-    ///
-    /// A product with a constant matrix is one kernel instead of five, exact because each sum has one term,
-    /// and its backward is again one product.
-    rotate_half: Tensor<2>,
+    /// [n, E/2]
+    cosines: Tensor<2>,
+    /// [n, E/2]
+    sines: Tensor<2>,
 }
 
 impl Rotary {
-    /// From the angles of the first half of a head: `angles` [n, E/2], repeated for the second half. `scale` multiplies
-    /// cosines and sines.
+    /// From angles [n, E/2]; both halves of a head turn by the same ones. `scale` multiplies cosines and sines.
     fn new(angles: &[f32], half: usize, scale: f32, device: &Device) -> Self {
         let count = angles.len() / half.max(1);
-        let repeated = |function: fn(f32) -> f32| {
-            let rows = angles.chunks_exact(half.max(1));
-            let values: Vec<f32> = rows
-                .flat_map(|row| row.iter().chain(row).map(|angle| function(*angle) * scale))
+        let tensor = |function: fn(f32) -> f32| {
+            let values: Vec<f32> = angles
+                .iter()
+                .map(|angle| function(*angle) * scale)
                 .collect();
-            Tensor::<3>::from_data(TensorData::new(values, [count, 1, 2 * half]), device)
+            Tensor::<2>::from_data(TensorData::new(values, [count, half]), device)
         };
-        let mut matrix = vec![0.0f32; 4 * half * half];
-        for index in 0..half {
-            matrix[(half + index) * 2 * half + index] = -1.0;
-            matrix[index * 2 * half + half + index] = 1.0;
-        }
-        let rotate_half = Tensor::from_data(TensorData::new(matrix, [2 * half, 2 * half]), device);
         Self {
-            cos: repeated(f32::cos),
-            sin: repeated(f32::sin),
-            rotate_half,
+            cosines: tensor(f32::cos),
+            sines: tensor(f32::sin),
         }
     }
 
@@ -86,11 +74,6 @@ impl Rotary {
     /// # Shapes
     /// x [n, H, E] -> [n, H, E]
     pub fn apply(&self, x: Tensor<3>) -> Tensor<3> {
-        let [count, heads, width] = x.dims();
-        let rotated = x
-            .clone()
-            .reshape([count * heads, width])
-            .matmul(self.rotate_half.clone());
-        x * self.cos.clone() + rotated.reshape([count, heads, width]) * self.sin.clone()
+        rotary(x, self.cosines.clone(), self.sines.clone())
     }
 }

@@ -3,13 +3,13 @@
 //! Follows transformers' `Qwen2VLTextModel`. Tokens lie packed, [n, D]. Knows nothing of pictures (their embeddings arrive
 //! mixed into the input), of caches (the caller answers the queries) or of sampling.
 
-use burn::tensor::activation::silu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::config::TextConfig;
 use super::layers::{Linear, RmsNorm, Source};
 use super::rotary::Rotary;
 use super::weights::WeightsError;
+use crate::kernels::swiglu;
 
 /// The language model's parameters.
 #[derive(Debug, Clone)]
@@ -137,7 +137,7 @@ impl Layer {
         let width = config.num_attention_heads * config.head_dim;
         let hidden = x + self.output.forward(attended.reshape([count, width]));
         let normed = self.post_norm.forward(hidden.clone());
-        let gated = silu(self.gate.forward(normed.clone())) * self.up.forward(normed);
+        let gated = swiglu(self.gate.forward(normed.clone()), self.up.forward(normed));
         hidden + self.down.forward(gated)
     }
 }

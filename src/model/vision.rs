@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::activation::{sigmoid, silu};
+use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::config::{VisionConfig, VisionKind};
@@ -16,7 +16,7 @@ use super::packing::number;
 use super::rotary::Rotary;
 use super::text::index_tensor;
 use super::weights::WeightsError;
-use crate::kernels::{Spans, Visible, attention};
+use crate::kernels::{Spans, Visible, attention, swiglu};
 use crate::record::ImagePatches;
 
 /// Patches computed at once, unless one picture has more: their activations are what a batch of pictures costs.
@@ -311,7 +311,7 @@ impl Mlp {
                 second.forward(inner.clone() * sigmoid(inner.mul_scalar(1.702)))
             }
             Self::Gated { gate, up, down } => {
-                down.forward(silu(gate.forward(x.clone())) * up.forward(x))
+                down.forward(swiglu(gate.forward(x.clone()), up.forward(x)))
             }
         }
     }

@@ -9,6 +9,7 @@ mod external_ratios_match_formulas;
 mod gradients_match_finite_difference;
 mod kernels_attention;
 mod kernels_group_advantage;
+mod kernels_layers;
 mod kernels_match_reference;
 mod kernels_policy_loss;
 mod kernels_sample_token;

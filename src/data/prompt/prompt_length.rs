@@ -152,7 +152,7 @@ mod tests {
             images: &IMAGES,
         };
         let settings = golden::image_settings("qwen2vl-tiny");
-        check_length("train-7", &size, &settings, &options).map(drop)
+        check_length("train-7", &size, &settings, &options)
     }
 
     fn message(max_prompt_length: Option<usize>, context_length: Option<usize>) -> String {
