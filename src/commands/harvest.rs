@@ -14,7 +14,7 @@ use crate::data::dataset::Dataset;
 use crate::record::Example;
 use crate::run::metrics::table;
 use crate::run::setup;
-use crate::run::trainer::STOP;
+use crate::run::stop::STOP;
 use endpoint::Harvest;
 
 /// `vision-ekipl harvest`.

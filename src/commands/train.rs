@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::cli::TrainArguments;
 use crate::config::{self, Purpose, Run};
 use crate::model::config::ModelConfig;
-use crate::run::trainer::STOP;
+use crate::run::stop::STOP;
 use crate::run::{setup, sft, train};
 
 /// `vision-ekipl train`.

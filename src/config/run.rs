@@ -131,7 +131,7 @@ impl Run {
         self.limit_or_epochs(self.steps_per_epoch(rows))
     }
 
-    /// Optimizer steps of supervised fine-tuning on `rows` rows, the last micro-batch of a pass possibly smaller.
+    /// Optimizer steps of supervised fine-tuning on `rows` rows.
     ///
     /// # Errors
     /// If there are no rows, or the passes make more steps than can be counted.
@@ -139,8 +139,15 @@ impl Run {
         if rows == 0 {
             return Err(ConfigError::TooFewRows { rows, needed: 1 });
         }
+        self.limit_or_epochs(self.sft_steps_per_epoch(rows))
+    }
+
+    /// Optimizer steps of one pass of supervised fine-tuning over `rows` rows: the last micro-batch of a pass may have fewer
+    /// rows and its last step fewer micro-batches (transformers: `drop_last` false).
+    #[must_use]
+    pub fn sft_steps_per_epoch(&self, rows: usize) -> u64 {
         let micro_batches = rows.div_ceil(self.batch.per_device_train_batch_size);
-        self.limit_or_epochs(micro_batches.div_ceil(self.batch.gradient_accumulation_steps) as u64)
+        micro_batches.div_ceil(self.batch.gradient_accumulation_steps) as u64
     }
 
     fn limit_or_epochs(&self, steps_per_epoch: u64) -> Result<u64, ConfigError> {

@@ -107,7 +107,7 @@ impl Demo {
         let mut models = vec![start, warm.clone()];
         let mut runs = Vec::new();
         for name in ["grpo", "ekipl"] {
-            if crate::run::trainer::STOP.load(Ordering::SeqCst) {
+            if crate::run::stop::STOP.load(Ordering::SeqCst) {
                 return Ok(format!(
                     "stopped; what there is lies in {}",
                     self.folder.display()

@@ -166,37 +166,34 @@ fn token_row(
     })
 }
 
-/// Cuts a batch into micro-batches of at most `rows_per_micro_batch` rows, in order. The rows of a prompt stay together
-/// unless they alone are more than that, so a micro-batch may have fewer rows.
+/// Cuts a batch into exactly `count` micro-batches in order, each row in one of them. `count` divides the rows of a usual
+/// batch, whose micro-batches then have `per_device_train_batch_size` rows each, as TRL's; otherwise sizes differ by one
+/// at most, and with fewer rows than micro-batches some are empty. A prompt whose rows are cut stands in each micro-batch
+/// that has one of them.
+///
+/// (TRL `split_tensor_dict`, without the shuffle before it: rows of a prompt stay neighbours, so that it is read once.)
 ///
 /// # Panics
-/// If `rows_per_micro_batch` is 0.
+/// If `count` is 0.
 #[must_use]
-pub fn micro_batches(batch: &TokenBatch, rows_per_micro_batch: usize) -> Vec<TokenBatch> {
-    assert!(
-        rows_per_micro_batch > 0,
-        "a micro-batch needs at least one row"
-    );
-    let mut runs: Vec<&[TokenRow]> = Vec::new();
-    for rows in batch.rows.chunk_by(|a, b| a.prompt == b.prompt) {
-        runs.extend(rows.chunks(rows_per_micro_batch));
-    }
-    let mut result: Vec<TokenBatch> = Vec::new();
-    for run in runs {
-        let fits = |last: &TokenBatch| last.rows.len() + run.len() <= rows_per_micro_batch;
-        if !result.last().is_some_and(fits) {
-            result.push(TokenBatch::default());
-        }
-        let target = result
-            .last_mut()
-            .expect("a micro-batch was pushed if there was none");
-        // The pieces of a prompt that was cut never meet: all but the last fill a micro-batch.
-        target
+pub fn micro_batches(batch: &TokenBatch, count: usize) -> Vec<TokenBatch> {
+    assert!(count > 0, "a batch is cut into at least one micro-batch");
+    let end = |number: usize| batch.rows.len() * number / count;
+    (0..count)
+        .map(|number| part(batch, end(number)..end(number + 1)))
+        .collect()
+}
+
+/// Some rows of a batch with their prompts.
+fn part(batch: &TokenBatch, rows: std::ops::Range<usize>) -> TokenBatch {
+    let mut result = TokenBatch::default();
+    for rows in batch.rows[rows].chunk_by(|a, b| a.prompt == b.prompt) {
+        let prompt = result.prompts.len();
+        result
             .prompts
-            .push(Arc::clone(&batch.prompts[run[0].prompt]));
-        let index = target.prompts.len() - 1;
-        target.rows.extend(run.iter().map(|row| TokenRow {
-            prompt: index,
+            .push(Arc::clone(&batch.prompts[rows[0].prompt]));
+        result.rows.extend(rows.iter().map(|row| TokenRow {
+            prompt,
             ..row.clone()
         }));
     }
@@ -210,16 +207,9 @@ pub struct LossWeightOptions {
     pub loss_type: LossType,
     /// Most tokens a completion may have; the denominator of [`LossType::DrGrpo`].
     pub max_completion_length: usize,
-    /// [`masked_tokens`] of the whole generation batch; the denominator of [`LossType::Dapo`].
-    pub generation_tokens: f64,
-    /// Optimizer steps into which the generation batch is cut (`steps_per_generation` / accumulation steps).
-    pub steps_per_generation_batch: f64,
-}
-
-/// The number of tokens of the policy's part of the loss whose mask is set.
-#[must_use]
-pub fn masked_tokens(batch: &TokenBatch) -> f64 {
-    tokens_of(batch, Component::Policy)
+    /// Optimizer steps that one pass over the generation batch makes: its micro-batches / those of a step. A fraction
+    /// where one does not divide the other, or where a step takes several generation batches.
+    pub steps: f64,
 }
 
 fn tokens_of(batch: &TokenBatch, component: Component) -> f64 {
@@ -237,41 +227,45 @@ fn row_tokens(row: &TokenRow) -> f64 {
     row.mask.iter().copied().map(f64::from).sum()
 }
 
-/// `[micro-batch][row][token]` weights w, the mask included, of the micro-batches of one optimizer step: the loss of the
-/// step is Σ w · (loss of the token). (TRL `GRPOTrainer._compute_loss`.)
+/// `[micro-batch][row][token]` weights w, the mask included, of the micro-batches of one **generation batch**: the loss of
+/// an optimizer step is Σ w · (loss of the token) over its micro-batches. (TRL `GRPOTrainer._compute_loss`.)
 ///
-/// TRL divides each micro-batch by the accumulation steps; here it counts by its share of the step's rows. That is the
-/// same for micro-batches of equal size, and for `grpo` and `dr_grpo` it makes the loss independent of the cut. In
-/// `bnpo` the cut matters by definition.
+/// All weights of a generation batch together are `steps` times the mean that the loss type names, so that each of its
+/// steps counts for one. TRL divides each micro-batch by the accumulation steps; here a row counts by its share of the
+/// generation batch. That is the same for micro-batches of equal size, and for `grpo`, `dr_grpo` and `dapo` it makes the
+/// loss independent of the cut. In `bnpo` the cut matters by definition.
 ///
 /// Each [`Component`] is averaged by itself: the rows and tokens of the supervised part never dilute the policy's part,
-/// and its own weights are 1 / its tokens in the step.
+/// and its own weights are `steps` / its tokens.
 #[must_use]
 pub fn loss_weights(
     micro_batches: &[TokenBatch],
     options: &LossWeightOptions,
 ) -> Vec<Vec<Vec<f32>>> {
     let sum = |count: &dyn Fn(&TokenBatch) -> f64| micro_batches.iter().map(count).sum::<f64>();
-    let step = StepCounts {
+    let whole = Counts {
         policy_rows: sum(&|batch| rows_of(batch, Component::Policy).count() as f64),
+        policy_tokens: sum(&|batch| tokens_of(batch, Component::Policy)),
         supervised_tokens: sum(&|batch| tokens_of(batch, Component::Supervised)),
     };
     let of_batch = |batch: &TokenBatch| {
         let rows = batch.rows.iter();
-        rows.map(|row| row_weights(row, denominator(row, batch, step, options)))
+        rows.map(|row| row_weights(row, denominator(row, batch, whole, options) / options.steps))
             .collect()
     };
     micro_batches.iter().map(of_batch).collect()
 }
 
-/// What one optimizer step holds.
+/// What a generation batch holds.
 #[derive(Clone, Copy)]
-struct StepCounts {
+struct Counts {
     policy_rows: f64,
+    policy_tokens: f64,
     supervised_tokens: f64,
 }
 
-/// What the losses of a row's tokens are divided by. An all-masked set counts as one token, as in TRL.
+/// What the losses of a row's tokens are divided by in a mean over the whole generation batch. An all-masked set counts as
+/// one token, as in TRL.
 #[expect(
     clippy::cast_precision_loss,
     reason = "batches are far smaller than 2^53"
@@ -279,20 +273,19 @@ struct StepCounts {
 fn denominator(
     row: &TokenRow,
     batch: &TokenBatch,
-    step: StepCounts,
+    whole: Counts,
     options: &LossWeightOptions,
 ) -> f64 {
     if row.component == Component::Supervised {
-        return step.supervised_tokens.max(1.0);
+        return whole.supervised_tokens.max(1.0);
     }
     let batch_rows = || rows_of(batch, Component::Policy).count() as f64;
+    let batch_tokens = || tokens_of(batch, Component::Policy);
     match options.loss_type {
-        LossType::Grpo | LossType::Sapo => step.policy_rows * row_tokens(row).max(1.0),
-        LossType::Bnpo => step.policy_rows / batch_rows() * masked_tokens(batch).max(1.0),
-        LossType::DrGrpo => step.policy_rows * options.max_completion_length as f64,
-        LossType::Dapo | LossType::Cispo => {
-            options.generation_tokens.max(1.0) / options.steps_per_generation_batch
-        }
+        LossType::Grpo | LossType::Sapo => whole.policy_rows * row_tokens(row).max(1.0),
+        LossType::Bnpo => whole.policy_rows / batch_rows() * batch_tokens().max(1.0),
+        LossType::DrGrpo => whole.policy_rows * options.max_completion_length as f64,
+        LossType::Dapo | LossType::Cispo => whole.policy_tokens.max(1.0),
     }
 }
 
@@ -426,8 +419,7 @@ mod tests {
             let options = LossWeightOptions {
                 loss_type,
                 max_completion_length: 8,
-                generation_tokens: masked_tokens(&batch),
-                steps_per_generation_batch: 1.0,
+                steps: 1.0,
             };
             let weights = loss_weights(std::slice::from_ref(&batch), &options);
             [weights[0][0][0], weights[0][1][0], weights[0][2][0]]
@@ -450,7 +442,7 @@ mod tests {
         ];
         let masked = pack(&[group("a", pool.clone())], &OPTIONS).expect("packs");
         assert_eq!(masked.rows[1].mask, [0.0; 8]);
-        assert_eq!(masked_tokens(&masked), 2.0);
+        assert_eq!(tokens_of(&masked, Component::Policy), 2.0);
         let plain = PackOptions {
             mask_truncated_completions: false,
             ..OPTIONS
@@ -530,63 +522,60 @@ mod tests {
         assert!(refused(torn).contains("3 old log-probabilities for 2 tokens"));
     }
 
+    /// The example ids and lengths of the rows of each micro-batch.
+    fn shape(micro: &[TokenBatch]) -> Vec<Vec<(String, usize)>> {
+        let of_batch = |micro: &TokenBatch| {
+            let name = |row: &TokenRow| (micro.prompts[row.prompt].id.clone(), row.token_ids.len());
+            micro.rows.iter().map(name).collect()
+        };
+        micro.iter().map(of_batch).collect()
+    }
+
     #[test]
-    fn micro_batches_keep_prompts_together_where_they_can() {
+    fn a_batch_is_cut_into_as_many_micro_batches_as_asked_for() {
         let groups: Vec<Group> = [("a", 3), ("b", 3), ("c", 2), ("d", 7)]
             .into_iter()
             .map(|(id, rows)| group(id, (1..=rows).map(own).collect()))
             .collect();
         let batch = pack(&groups, &OPTIONS).expect("packs");
-        let cut = |rows| -> Vec<Vec<(String, usize)>> {
-            let shape = |micro: &TokenBatch| {
-                let name =
-                    |row: &TokenRow| (micro.prompts[row.prompt].id.clone(), row.token_ids.len());
-                micro.rows.iter().map(name).collect()
-            };
-            micro_batches(&batch, rows).iter().map(shape).collect()
+        let whole = shape(&micro_batches(&batch, 1)).concat();
+        assert_eq!(whole.len(), 15);
+        let sizes = |count| -> Vec<usize> {
+            let micro = micro_batches(&batch, count);
+            micro.iter().map(|micro| micro.rows.len()).collect()
         };
-        let sizes = |rows| cut(rows).iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(
-            sizes(5),
-            [3, 5, 5, 2],
-            "a | b c | d's first five | d's other two"
-        );
-        assert_eq!(sizes(3), [3, 3, 2, 3, 3, 1]);
-        assert_eq!(sizes(1), [1; 15]);
-        assert_eq!(sizes(100), [15]);
-        let whole: Vec<_> = cut(100).concat();
-        for rows in 1..20 {
+        assert_eq!(sizes(3), [5, 5, 5]);
+        assert_eq!(sizes(4), [3, 4, 4, 4]);
+        for count in 1..20 {
+            let micro = micro_batches(&batch, count);
+            assert_eq!(micro.len(), count);
             assert_eq!(
-                cut(rows).concat(),
+                shape(&micro).concat(),
                 whole,
-                "no row is lost, doubled or moved with {rows} rows"
+                "no row is lost, doubled or moved"
             );
-            assert!(sizes(rows).iter().all(|&size| size <= rows));
-            for micro in micro_batches(&batch, rows) {
-                let prompts: Vec<&str> = micro
-                    .prompts
+            let (least, most) = (15 / count, 15usize.div_ceil(count));
+            assert!(
+                sizes(count)
                     .iter()
-                    .map(|prompt| prompt.id.as_str())
-                    .collect();
-                let mut distinct = prompts.clone();
-                distinct.dedup();
-                assert_eq!(prompts, distinct, "each prompt once");
+                    .all(|size| (least..=most).contains(size))
+            );
+            for one in &micro {
+                let mut ids: Vec<&str> = one.prompts.iter().map(|prompt| &*prompt.id).collect();
+                let all = ids.len();
+                ids.dedup();
+                assert_eq!(ids.len(), all, "each prompt once");
             }
         }
-        assert!(micro_batches(&TokenBatch::default(), 4).is_empty());
+        let empty = micro_batches(&TokenBatch::default(), 4);
+        assert!(empty.len() == 4 && empty.iter().all(|micro| micro.rows.is_empty()));
     }
 
-    fn weights_of(
-        micro_batches: &[TokenBatch],
-        loss_type: LossType,
-        generation_tokens: f64,
-        steps: f64,
-    ) -> Vec<Vec<f32>> {
+    fn weights_of(micro_batches: &[TokenBatch], loss_type: LossType, steps: f64) -> Vec<Vec<f32>> {
         let options = LossWeightOptions {
             loss_type,
             max_completion_length: 8,
-            generation_tokens,
-            steps_per_generation_batch: steps,
+            steps,
         };
         loss_weights(micro_batches, &options).concat()
     }
@@ -610,30 +599,30 @@ mod tests {
         let halves = micro_batches(&batch, 2);
         for cut in [whole, &halves[..]] {
             assert_eq!(
-                weights_of(cut, LossType::Grpo, 8.0, 1.0),
+                weights_of(cut, LossType::Grpo, 1.0),
                 rows([0.125, 0.0, 0.25, 0.05])
             );
             assert_eq!(
-                weights_of(cut, LossType::DrGrpo, 8.0, 1.0),
+                weights_of(cut, LossType::DrGrpo, 1.0),
                 rows([0.031_25, 0.0, 0.031_25, 0.031_25])
             );
             assert_eq!(
-                weights_of(cut, LossType::Dapo, 8.0, 1.0),
+                weights_of(cut, LossType::Dapo, 1.0),
                 rows([0.125, 0.0, 0.125, 0.125])
+            );
+            // Cut into two optimizer steps, each of which counts for one.
+            assert_eq!(
+                weights_of(cut, LossType::Dapo, 2.0),
+                rows([0.25, 0.0, 0.25, 0.25])
             );
         }
         assert_eq!(
-            weights_of(whole, LossType::Bnpo, 8.0, 1.0),
+            weights_of(whole, LossType::Bnpo, 1.0),
             rows([0.125, 0.0, 0.125, 0.125])
         );
         assert_eq!(
-            weights_of(&halves, LossType::Bnpo, 8.0, 1.0),
+            weights_of(&halves, LossType::Bnpo, 1.0),
             rows([0.25, 0.0, 0.5 / 6.0, 0.5 / 6.0])
-        );
-        // A generation batch of 16 tokens cut into two optimizer steps.
-        assert_eq!(
-            weights_of(whole, LossType::Dapo, 16.0, 2.0),
-            rows([0.125, 0.0, 0.125, 0.125])
         );
     }
 
@@ -647,12 +636,7 @@ mod tests {
             LossType::DrGrpo,
             LossType::Dapo,
         ] {
-            let weights = weights_of(
-                std::slice::from_ref(&batch),
-                loss_type,
-                masked_tokens(&batch),
-                1.0,
-            );
+            let weights = weights_of(std::slice::from_ref(&batch), loss_type, 1.0);
             assert_eq!(weights.concat(), [0.0; 6], "{loss_type:?}");
         }
     }
@@ -750,8 +734,7 @@ mod tests {
                 loss_type: serde_json::from_value(settings["loss_type"].clone())
                     .expect("a known loss"),
                 max_completion_length: 32,
-                generation_tokens: masked_tokens(&self.batch()),
-                steps_per_generation_batch: 1.0,
+                steps: 1.0,
             };
             let mut losses = self.token_losses(settings, &lengths).into_iter();
             let weigh = |rows: &Vec<Vec<f32>>| -> f64 {

@@ -81,12 +81,12 @@ pub struct EvaluationReport {
     pub results: Vec<EvaluationResult>,
 }
 
-/// The splits that the configuration evaluates during training; none with `eval_strategy: no`.
+/// The splits that the configuration evaluates during training, if it does so at all.
 ///
 /// # Errors
 /// If a file is absent or its rows are unusable.
 pub fn open_sets(run: &Run, encoder: &PromptEncoder) -> Result<Vec<EvaluationSet>> {
-    if run.evaluation.eval_strategy == IntervalStrategy::No {
+    if run.evaluation.eval_strategy == IntervalStrategy::No && !run.evaluation.eval_on_start {
         return Ok(Vec::new());
     }
     all_sets(run, encoder)

@@ -5,6 +5,7 @@
 
 mod buffers;
 mod data;
+mod opening;
 mod rewards;
 mod teachers;
 
@@ -32,6 +33,7 @@ use crate::record::{Example, FinishReason, Prompt};
 
 pub use buffers::{check_supervised, check_training};
 pub use data::{data_file, dataset_options, load_dataset, picture_folder};
+pub(crate) use opening::{Opening, open};
 pub use rewards::rewards;
 pub use teachers::{endpoint_teacher, record_file, roster, teacher_of};
 

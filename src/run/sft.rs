@@ -1,29 +1,35 @@
 //! Supervised fine-tuning: the rows' own chains of thought and answers as targets (method: section 3.1).
 //!
-//! The loss is the mean negative log-probability over the target tokens of an optimizer step, as in transformers'
-//! Trainer. Knows nothing of sampling or rewards.
+//! The loss is the mean negative log-probability over the target tokens of an optimizer step, and passes over the data end
+//! with the rows that are left, as in transformers' Trainer. Knows nothing of sampling or rewards.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
 
 use crate::config::{Run, SftTarget};
 use crate::data::dataset::supervised_target;
 use crate::data::prompt::PromptEncoder;
-use crate::learner::Learner;
 use crate::learner::optimizer::schedule::Schedule;
+use crate::learner::{LearnError, Learner};
 use crate::record::{Example, Prompt, TokenBatch, TokenRow};
-use crate::run::folder::RunFolder;
-use crate::run::metrics::{LoggedStep, MetricsLog, Progress, StepMetrics};
-use crate::run::setup;
-use crate::run::trainer::{Position, RUN_FILES, STOP, check_space, open_folder};
+use crate::run::evaluation;
+use crate::run::metrics::StepMetrics;
+use crate::run::setup::{self, Opening};
+use crate::run::state::{Beginning, RunState};
+use crate::run::stop;
 
 /// A row ready to learn from.
 struct Target {
     example: Arc<Example>,
     token_ids: Vec<u32>,
+}
+
+/// Held-out rows with their targets.
+struct HeldOut {
+    name: String,
+    targets: Vec<Target>,
 }
 
 /// Everything of a fine-tuning run.
@@ -32,182 +38,200 @@ struct FineTuning {
     learner: Learner,
     encoder: PromptEncoder,
     targets: Vec<Target>,
-    position: Position,
+    held_out: Vec<HeldOut>,
     schedule: Schedule,
-    folder: RunFolder,
-    metrics: MetricsLog,
-    progress: Progress,
-    base: PathBuf,
+    state: RunState,
 }
 
 /// Fine-tunes until the last step or until somebody asks to stop; returns the run's folder.
 ///
 /// # Errors
-/// Whatever is wrong, with the remedy; the last whole checkpoint stays usable.
+/// Whatever is wrong, with the remedy; the last whole checkpoint stays usable. A step that would not be finite is refused
+/// after the state before it was saved.
 pub fn fine_tune(run: Run) -> Result<PathBuf> {
     let mut tuning = FineTuning::open(run)?;
-    while tuning.position.state.global_step < tuning.position.state.max_steps {
-        tuning.step()?;
-        let step = tuning.position.state.global_step;
-        let stop = STOP.load(Ordering::SeqCst);
-        let due = tuning.run.output.save_strategy != crate::config::IntervalStrategy::No
-            && step.is_multiple_of(tuning.position.state.save_steps);
-        if due || stop || step == tuning.position.state.max_steps {
-            tuning.save()?;
-        }
-        if stop {
-            break;
-        }
-    }
-    tuning.progress.finish();
-    Ok(tuning.folder.path().to_owned())
+    let ended = tuning.learn();
+    tuning.finish(ended)
 }
 
 impl FineTuning {
     fn open(run: Run) -> Result<Self> {
-        let open = setup::open_device(&run.runtime.device)?;
-        let (folder, checkpoint) = open_folder(&run)?;
-        let start = || run.model.model_name_or_path.clone();
-        let base = checkpoint
-            .as_ref()
-            .map_or_else(start, |found| found.path.clone());
-        let config = crate::model::config::ModelConfig::open(&base)?;
-        let encoder = setup::open_encoder(&run, &base, config.text.max_position_embeddings)?;
-        let suppressed = setup::suppressed(&run, &encoder, &config);
-        let mut learner =
-            setup::load_learner(&base, setup::learner_options(&run, suppressed, 1.0), &open)?;
+        let mut opening = setup::open(&run, 1.0)?;
         let file = setup::data_file(&run.data.dataset_name, &run.data.dataset_train_split)?;
-        let examples = setup::load_dataset(&run, &file, &encoder, Some(folder.path()))?.examples;
-        setup::check_supervised(&run, &config, &open, (&encoder, &examples))?;
-        let targets = targets(&run, &encoder, &examples)?;
-        let total = run.sft_steps(targets.len())?;
-        let mut position = Position::fresh(&run, total, targets.len());
-        if let Some(checkpoint) = &checkpoint {
-            position = position.resumed(checkpoint, targets.len())?;
-            crate::run::checkpoint::restore_optimizer(
-                &mut learner,
-                &checkpoint.path,
-                position.state.global_step,
-                &open.device,
-            )?;
+        let folder = Some(opening.folder.path());
+        let examples = setup::load_dataset(&run, &file, &opening.encoder, folder)?.examples;
+        let read = (&opening.encoder, examples.as_slice());
+        setup::check_supervised(&run, &opening.config, &opening.device, read)?;
+        let targets = targets(&run, &opening.encoder, &examples)?;
+        let mut held_out = Vec::new();
+        for set in evaluation::open_sets(&run, &opening.encoder)? {
+            held_out.push(HeldOut {
+                name: set.name,
+                targets: self::targets(&run, &opening.encoder, &set.examples)?,
+            });
         }
-        let done = position.state.global_step;
-        check_space(&folder, &learner, &run, &position, targets.len())?;
-        // Nothing above this line touches an earlier run.
-        folder.begin(&RUN_FILES)?;
-        std::fs::write(folder.path().join("config.yaml"), run.to_yaml())
-            .context("config.yaml cannot be written")?;
-        let resumed = checkpoint.is_some().then_some(done);
+        let total = run.sft_steps(targets.len())?;
+        let position = opening.position(&run, total, targets.len())?;
+        let steps_per_pass = run.sft_steps_per_epoch(targets.len());
+        opening.check_space(&run, &position, steps_per_pass)?;
+        let Opening {
+            folder,
+            base,
+            encoder,
+            learner,
+            checkpoint,
+            ..
+        } = opening;
+        let beginning = Beginning {
+            folder,
+            base,
+            resumes: checkpoint.is_some(),
+            position,
+            steps_per_pass,
+        };
         Ok(Self {
             schedule: setup::schedule(&run, total),
-            metrics: MetricsLog::open(folder.path(), resumed)?,
-            progress: Progress::start(run.output.run_name.as_deref().unwrap_or("sft"), total, done),
+            // Nothing above this line touches an earlier run.
+            state: RunState::begin(&run, beginning, "sft")?,
             run,
             learner,
             encoder,
             targets,
-            position,
-            folder,
-            base,
+            held_out,
         })
     }
 
-    /// One optimizer step over `per_device_train_batch_size` x `gradient_accumulation_steps` rows.
-    fn step(&mut self) -> Result<()> {
-        let started = std::time::Instant::now();
-        let per_batch = self.run.batch.per_device_train_batch_size;
-        let rows = self
-            .position
-            .cursor
-            .next((per_batch * self.run.batch.gradient_accumulation_steps).min(self.targets.len()));
-        let tokens: usize = rows
-            .iter()
-            .map(|row| self.targets[*row].token_ids.len())
-            .sum();
-        let mut loss = 0.0;
-        for rows in rows.chunks(per_batch) {
-            let batch = self.batch(rows)?;
-            let read = batch
-                .prompts
-                .iter()
-                .map(|prompt| prompt.input_ids.len())
-                .sum::<usize>();
-            self.position.state.num_input_tokens_seen += (read
-                + batch
-                    .rows
-                    .iter()
-                    .map(|row| row.token_ids.len())
-                    .sum::<usize>())
-                as u64;
-            loss += self
-                .learner
-                .accumulate_supervised(&batch, 1.0 / tokens as f32)?;
+    fn learn(&mut self) -> Result<()> {
+        if self.state.is_evaluation_due_at_start(&self.run.evaluation) {
+            self.evaluate()?;
         }
-        let learning_rate = self.schedule.at(self.position.state.global_step);
-        let update = self.learner.apply(learning_rate)?;
-        self.position.state.global_step += 1;
-        self.position.state.epoch = self.position.cursor.progress();
-        let mut metrics = StepMetrics::new();
-        metrics.insert("loss", loss);
-        metrics.insert("grad_norm", update.grad_norm);
-        metrics.insert("learning_rate", learning_rate);
-        metrics.insert("epoch", self.position.state.epoch);
-        metrics.insert(
-            "num_tokens",
-            self.position.state.num_input_tokens_seen as f64,
-        );
-        metrics.insert("step_time", started.elapsed().as_secs_f64());
-        self.progress.advance(&format!("loss {loss:.3}"));
-        self.position.window.push(metrics);
-        let step = self.position.state.global_step;
-        if step.is_multiple_of(self.position.state.logging_steps)
-            || step == self.position.state.max_steps
-        {
-            let row = LoggedStep {
-                step,
-                metrics: self.position.window.take(),
-            };
-            self.metrics.write(&row)?;
-            self.position.state.log_history.push(row);
+        while !self.state.is_at_end() && !(stop::is_requested() && self.state.is_saved()) {
+            let started = std::time::Instant::now();
+            let mut metrics = self.step()?;
+            metrics.insert("step_time", started.elapsed().as_secs_f64());
+            let loss = metrics.get("loss").unwrap_or(f64::NAN);
+            self.state
+                .finish_step(metrics, &format!("loss {loss:.3}"))?;
+            if self.state.is_evaluation_due(&self.run.evaluation) {
+                self.evaluate()?;
+            }
+            if self.state.is_save_due() || stop::is_requested() {
+                self.state.save(&self.learner)?;
+            }
         }
         Ok(())
     }
 
-    fn batch(&self, rows: &[usize]) -> Result<TokenBatch> {
-        let examples: Vec<Arc<Example>> = rows
-            .iter()
-            .map(|row| Arc::clone(&self.targets[*row].example))
-            .collect();
-        let prompts: Vec<Arc<Prompt>> = setup::encode_all(&self.encoder, &examples)?;
-        let row = |(index, row): (usize, &usize)| {
-            TokenRow::plain(index, self.targets[*row].token_ids.clone())
+    /// One optimizer step over `per_device_train_batch_size` x `gradient_accumulation_steps` rows, or those that are left of
+    /// the pass.
+    fn step(&mut self) -> Result<StepMetrics> {
+        let before = self.state.position.data.clone();
+        let per_batch = self.run.batch.per_device_train_batch_size;
+        let wanted = per_batch * self.run.batch.gradient_accumulation_steps;
+        let rows = self.state.position.data.cursor.next_of_pass(wanted);
+        let counts = rows.iter().map(|row| self.targets[*row].token_ids.len());
+        let tokens: usize = counts.sum();
+        let (mut loss, mut read) = (0.0, 0);
+        let learning_rate = self.schedule.at(self.state.step());
+        let mut learn = || -> Result<f64> {
+            for rows in rows.chunks(per_batch) {
+                let rows: Vec<&Target> = rows.iter().map(|row| &self.targets[*row]).collect();
+                let batch = batch(&self.encoder, &rows)?;
+                read += tokens_of(&batch);
+                loss += self
+                    .learner
+                    .accumulate_supervised(&batch, 1.0 / tokens as f32)?;
+            }
+            Ok(self.learner.apply(learning_rate)?.grad_norm)
         };
-        Ok(TokenBatch {
-            rows: rows.iter().enumerate().map(row).collect(),
-            prompts,
-        })
+        let grad_norm = match learn() {
+            Ok(norm) => norm,
+            Err(error) => {
+                self.state.position.data = before;
+                let step = self.state.step() + 1;
+                return Err(error.context(format!("step {step}: the update was refused")));
+            }
+        };
+        let position = &mut self.state.position;
+        position.state.num_input_tokens_seen += read;
+        position.state.global_step += 1;
+        position.state.epoch = position.data.cursor.progress();
+        let mut metrics = StepMetrics::new();
+        metrics.insert("loss", loss);
+        metrics.insert("grad_norm", grad_norm);
+        metrics.insert("learning_rate", learning_rate);
+        metrics.insert("epoch", position.state.epoch);
+        metrics.insert("num_tokens", position.state.num_input_tokens_seen as f64);
+        Ok(metrics)
     }
 
-    fn save(&mut self) -> Result<()> {
-        self.metrics.sync()?;
-        self.position.keep()?;
-        let (learner, base, state, model_only) = (
-            &self.learner,
-            &self.base,
-            &self.position.state,
-            self.run.output.save_only_model,
-        );
-        let saved = self
-            .folder
-            .save_checkpoint(state.global_step, |dir: &Path| {
-                crate::run::checkpoint::save(learner, base, state, dir, model_only)
-            })?;
-        // `save_total_limit` may take the checkpoint away that the run was resumed from.
-        if !self.base.exists() {
-            self.base = saved.path;
+    /// `eval_loss`: the mean negative log-probability of the held-out rows' target tokens; of several splits each name
+    /// carries its split, as transformers names those of a dictionary of data sets.
+    fn evaluate(&mut self) -> Result<()> {
+        let mut metrics = StepMetrics::new();
+        let rows_at_once = self.run.evaluation.per_device_eval_batch_size;
+        for set in &self.held_out {
+            let (mut sum, mut tokens) = (0.0, 0);
+            for rows in set.targets.chunks(rows_at_once) {
+                let batch = batch(&self.encoder, &rows.iter().collect::<Vec<_>>())?;
+                let logprobs = self.learner.logprobs(&self.learner.weights, &batch)?;
+                sum -= logprobs
+                    .iter()
+                    .flatten()
+                    .copied()
+                    .map(f64::from)
+                    .sum::<f64>();
+                tokens += logprobs.iter().map(Vec::len).sum::<usize>();
+            }
+            let name = match self.held_out.as_slice() {
+                [_] => "eval_loss".to_owned(),
+                _ => format!("eval_{}_loss", set.name),
+            };
+            metrics.insert(name, sum / tokens as f64);
         }
-        Ok(self.position.state.save(self.folder.path())?)
+        self.state.log(metrics)
     }
+
+    fn finish(mut self, ended: Result<()>) -> Result<PathBuf> {
+        if let Err(error) = ended {
+            if let Some(LearnError::Loss { .. } | LearnError::Gradient { .. }) =
+                error.downcast_ref()
+            {
+                self.state.save_last_good_state(&self.learner);
+            }
+            return Err(error);
+        }
+        if self.state.is_at_end() {
+            let rows = self.run.batch.per_device_train_batch_size
+                * self.run.batch.gradient_accumulation_steps;
+            let parameters = self.learner.weights.count();
+            let summary = self.state.summary(rows as f64, parameters);
+            self.state.log(summary)?;
+        }
+        Ok(self.state.close())
+    }
+}
+
+/// Rows with their prompts read.
+fn batch(encoder: &PromptEncoder, targets: &[&Target]) -> Result<TokenBatch> {
+    let examples: Vec<Arc<Example>> = targets
+        .iter()
+        .map(|target| Arc::clone(&target.example))
+        .collect();
+    let prompts: Vec<Arc<Prompt>> = setup::encode_all(encoder, &examples)?;
+    let rows = targets.iter().enumerate();
+    let rows = rows.map(|(prompt, target)| TokenRow::plain(prompt, target.token_ids.clone()));
+    Ok(TokenBatch {
+        rows: rows.collect(),
+        prompts,
+    })
+}
+
+/// Prompt and target tokens.
+fn tokens_of(batch: &TokenBatch) -> u64 {
+    let read = batch.prompts.iter().map(|prompt| prompt.input_ids.len());
+    let learnt = batch.rows.iter().map(|row| row.token_ids.len());
+    (read.sum::<usize>() + learnt.sum::<usize>()) as u64
 }
 
 /// The target tokens of every row, end token included; a row that has none stops the run here.

@@ -12,38 +12,50 @@ use anyhow::Result;
 use crate::actions::selection;
 use crate::config::Run;
 use crate::run::metrics::{Phase, PhaseTimer};
-use crate::run::trainer::Trainer;
+use crate::run::trainer::{GenerationBatch, Trainer};
 
 /// Trains until the last step or until somebody asks to stop; returns the run's folder.
 ///
 /// # Errors
-/// Whatever is wrong, with the remedy; the last whole checkpoint stays usable.
+/// Whatever is wrong, with the remedy; the last whole checkpoint stays usable. What ends a run by rule first logs the step
+/// and saves the last good state.
 pub fn train(run: Run) -> Result<PathBuf> {
     let mut trainer = Trainer::open(run)?;
-    let mut save_due = false;
-    while let Some(step) = trainer.next_step() {
+    let ended = learn(&mut trainer);
+    trainer.finish(ended)
+}
+
+/// Generation batch after generation batch, each with its optimizer steps.
+fn learn(trainer: &mut Trainer) -> Result<()> {
+    trainer.evaluate_at_start()?;
+    while trainer.goes_on() {
         let mut timer = PhaseTimer::start();
-        if trainer.pending.is_empty() {
-            let (examples, prompts) = trainer.next_prompts()?; // [Q]
-            let mut groups = trainer.sample(step, &examples, &prompts)?; // [Q][N] actions of the policy, scored
-            timer.lap(Phase::Gen);
-            let open =
-                selection::gate(&groups, &trainer.selection.external_when, trainer.key(step));
-            let Some(external) = trainer.ask_teachers(step, &mut groups, &open)? else {
-                break; // interrupted while teachers were awaited: the step was not taken
-            }; // [Q][N + M] pools, scored
-            timer.lap(Phase::External);
-            trainer.plan(step, groups, &external, &mut timer)?; // [Q][G] selected, credited, packed
-            trainer.look_ahead(step)?; // slow teachers answer while the device learns
-        }
-        let Some(work) = trainer.pending.pop_front() else {
-            continue;
+        let Some(batch) = generate(trainer, &mut timer)? else {
+            break; // interrupted while teachers were awaited: the batch was not taken
         };
-        let (learned, update) = trainer.learn(step, &work)?; // forward, loss, backward; refuses what is not finite
-        timer.lap(Phase::UpdateActor);
-        trainer.finish_step(step, &work, &learned, update, &timer)?;
-        trainer.evaluate_if_due(step)?;
-        trainer.save_if_due(step, &mut save_due)?;
+        for part in batch.parts() {
+            // Forward, loss, backward; refuses what is not finite.
+            if let Some(learned) = trainer.learn(&batch, &part)? {
+                timer.lap(Phase::UpdateActor);
+                trainer.finish_step(&batch, &learned, &timer)?;
+                trainer.evaluate_if_due()?;
+                timer = PhaseTimer::start();
+            }
+        }
+        trainer.finish_generation()?;
     }
-    trainer.finish()
+    Ok(())
+}
+
+/// What is learnt from until the next rollout.
+fn generate(trainer: &mut Trainer, timer: &mut PhaseTimer) -> Result<Option<GenerationBatch>> {
+    let (examples, prompts) = trainer.next_prompts()?; // [Q]
+    let mut groups = trainer.sample(&examples, &prompts, timer)?; // [Q][N] actions of the policy, scored
+    let open = selection::gate(&groups, &trainer.selection.external_when, trainer.key());
+    let Some(asked) = trainer.ask_teachers(&mut groups, &open, timer)? else {
+        return Ok(None);
+    }; // [Q][N + M] pools, scored
+    let batch = trainer.plan(groups, &asked, timer)?; // [Q][G] selected, credited, packed
+    trainer.look_ahead(&batch)?; // slow teachers answer while the device learns
+    Ok(Some(batch))
 }

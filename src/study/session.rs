@@ -13,7 +13,7 @@ use super::runner::{Done, Outcome, Runner};
 use super::settings::Base;
 use crate::options::{DeviceApi, DeviceChoice};
 use crate::run::metrics::Progress;
-use crate::run::trainer::STOP;
+use crate::run::stop::STOP;
 use crate::study::error::StudyError;
 use crate::study::results::result::{MissingKind, MissingRun, RunResult};
 use crate::study::results::result_file;

@@ -11,7 +11,7 @@ use vision_ekipl::actions::external_ratio::{
     ExternalRatio, ExternalRatioOptions, SupervisedShare, WeightLevel, stamp,
 };
 use vision_ekipl::kernels::PolicyLossOptions;
-use vision_ekipl::learner::batch::{LossType, LossWeightOptions, loss_weights, masked_tokens};
+use vision_ekipl::learner::batch::{LossType, LossWeightOptions, loss_weights};
 use vision_ekipl::learner::optimizer::adamw::AdamWOptions;
 use vision_ekipl::learner::{Learner, LearnerOptions};
 use vision_ekipl::model::config::ModelConfig;
@@ -122,8 +122,7 @@ fn stamped(name: &str) -> (TokenBatch, Vec<Vec<f32>>) {
     let aggregation = LossWeightOptions {
         loss_type: LossType::Grpo,
         max_completion_length: 32,
-        generation_tokens: masked_tokens(&batch),
-        steps_per_generation_batch: 1.0,
+        steps: 1.0,
     };
     let weights = loss_weights(std::slice::from_ref(&batch), &aggregation).remove(0);
     (batch, weights)

@@ -4,11 +4,14 @@
 mod support;
 
 mod commands;
+mod ends_by_rule;
 mod external_runs;
 mod files_of_others;
 mod messages;
 mod model_folders;
+mod optimizer_steps;
 mod real_servers;
 mod replayed_rollouts;
 mod resume_is_seamless;
 mod study_runs;
+mod supervised_runs;

@@ -101,11 +101,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "`correct`, as in the published reward functions",
     ),
     (
-        BARE,
-        "src/run/metrics/step_report.rs",
-        "`fresh` follows `Work::fresh`; goes when the report takes the work itself",
-    ),
-    (
         "no host stage reads a clock",
         "src/data/prompt/template_functions.rs",
         "a chat template may call `strftime_now`, as transformers lets it; Qwen's do not",

@@ -155,6 +155,29 @@ impl Rewards {
         Ok(scored)
     }
 
+    /// Gives a scored action its `length` reward again, if that is among the rewards, and the sum that follows from it: the
+    /// range of a batch is known only when all of its completions are, and some come later than others.
+    pub fn measure_length_again(
+        &self,
+        scored: &mut ScoredAction,
+        example: &Example,
+        context: &ScoreContext,
+    ) {
+        let length = |scorer: &Scorer| matches!(scorer, Scorer::BuiltIn(RewardFunction::Length));
+        let Some(index) = self.scorers.iter().position(length) else {
+            return;
+        };
+        let value = built_in::value(
+            RewardFunction::Length,
+            &scored.action,
+            example,
+            context,
+            self.soft_punish_cache,
+        );
+        scored.rewards[index] = value;
+        scored.reward = weighted_sum(&scored.rewards, &self.weights);
+    }
+
     /// [reward][action] values.
     fn values(
         &mut self,
@@ -377,6 +400,36 @@ mod tests {
         );
         assert_eq!(scored.rewards, [Some(0.5), Some(1.0)]);
         assert_eq!((scored.reward, scored.passes), (Some(1.5), true));
+    }
+
+    /// Policy texts of 1 and 5 characters come first, an external one of 9 later: all are measured from 1 to 9.
+    #[test]
+    fn lengths_are_measured_again_when_the_rest_of_the_batch_has_come() {
+        let mut both = rewards(&[RewardFunction::Accuracy, RewardFunction::Length]);
+        let gold = example(None, "3");
+        let context = |texts: &[&str]| ScoreContext {
+            step: 800,
+            characters: CharacterRange::of(texts.iter().copied()),
+            ..CONTEXT
+        };
+        let early = context(&["3", "3    "]);
+        let mut scored = score(&mut both, action("3    "), &gold, &early);
+        assert_eq!(scored.reward, Some(1.0 - 0.025));
+        let whole = context(&["3", "3    ", "3        "]);
+        both.measure_length_again(&mut scored, &gold, &whole);
+        assert_eq!(
+            scored.rewards,
+            [Some(1.0), Some(0.0)],
+            "half way from 1 to 9"
+        );
+        assert_eq!((scored.reward, scored.passes), (Some(1.0), true));
+        let same = score(&mut both, action("3    "), &gold, &whole);
+        assert_eq!(same, scored, "as if all had been scored at once");
+        let mut other = rewards(&[RewardFunction::Accuracy]);
+        let before = score(&mut other, action("3"), &gold, &early);
+        let mut after = before.clone();
+        other.measure_length_again(&mut after, &gold, &whole);
+        assert_eq!(after, before);
     }
 
     #[test]

@@ -23,6 +23,8 @@ section! {
         overwrite_output_dir: bool = Kind::Bool, "false";
         /// Optimizer steps between metric lines; below 1 a share of all steps.
         logging_steps: Interval = Kind::Interval, "10";
+        /// Log the first step too.
+        logging_first_step: bool = Kind::Bool, "false";
         /// When a checkpoint is written.
         save_strategy: IntervalStrategy = Kind::Choice(IntervalStrategy::NAMES), "steps";
         /// Optimizer steps between checkpoints; below 1 a share of all steps.
@@ -33,6 +35,8 @@ section! {
         save_only_model: bool = Kind::Bool, "false";
         /// Checkpoint folder to continue from; true = the last one of `output_dir`.
         resume_from_checkpoint: Resume = special_values::RESUME, "null";
+        /// Steps in a row without any difference of rewards that end the run; null = it goes on.
+        watchdog_patience: Option<usize> = Kind::Optional(&Kind::Count(1)), "null";
         /// Print sampled completions when metrics are logged.
         log_completions: bool = Kind::Bool, "false";
         /// Completions that are printed; null = all of the batch.
@@ -51,6 +55,10 @@ section! {
         eval_strategy: IntervalStrategy = Kind::Choice(IntervalStrategy::NAMES), "no";
         /// Optimizer steps between evaluations, below 1 a share of all; null = `logging_steps`.
         eval_steps: Interval = Kind::Optional(&Kind::Interval), "null";
+        /// Evaluate before the first step too.
+        eval_on_start: bool = Kind::Bool, "false";
+        /// Steps before the first evaluation, or passes with `eval_strategy: epoch`.
+        eval_delay: f64 = FROM_ZERO, "0";
         /// Data files to evaluate; [] = the test split of `dataset_name`.
         eval_dataset_name: Vec<PathBuf> = Kind::List(&Kind::Path), "[]";
         /// Rows of each evaluated file at most, from the top; null = all.

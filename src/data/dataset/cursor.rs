@@ -54,6 +54,13 @@ impl Cursor {
         taken
     }
 
+    /// The next `count` row indices of one pass over the data: fewer where it ends. Empty if there are no rows.
+    pub fn next_of_pass(&mut self, count: usize) -> Vec<usize> {
+        let left = self.rows - self.position;
+        let of_pass = if left == 0 { self.rows } else { left };
+        self.next(count.min(of_pass))
+    }
+
     /// Completed passes over the data.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
@@ -140,6 +147,17 @@ mod tests {
         assert_eq!(cursor.next(5), [2, 0, 1, 2, 0]);
         assert_eq!((cursor.epoch(), cursor.position()), (2, 1));
         assert!((cursor.progress() - 7.0 / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn batches_of_a_pass_end_with_it() {
+        let mut cursor = Cursor::new(5, 0, false);
+        assert_eq!(cursor.next_of_pass(3), [0, 1, 2]);
+        assert_eq!(cursor.next_of_pass(3), [3, 4]);
+        assert!((cursor.progress() - 1.0).abs() < 1e-12);
+        assert_eq!(cursor.next_of_pass(9), [0, 1, 2, 3, 4]);
+        assert_eq!(cursor.next_of_pass(2), [0, 1]);
+        assert!(Cursor::new(0, 0, false).next_of_pass(2).is_empty());
     }
 
     #[test]

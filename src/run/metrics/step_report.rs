@@ -278,69 +278,77 @@ fn best_share(groups: &[Group], wanted: impl Fn(&Source) -> bool) -> f64 {
     count as f64 / groups.len().max(1) as f64
 }
 
-/// What forward and backward gave. `fresh`: the weights are those that sampled, so decoding and training must agree.
+/// A micro-batch and what forward and backward made of it.
+pub type Learnt<'a> = (&'a TokenBatch, &'a MicroBatchResult);
+
+/// What forward and backward of the micro-batches of a step gave.
 #[must_use]
-pub fn of_update(batches: &[TokenBatch], results: &[MicroBatchResult], fresh: bool) -> StepMetrics {
+pub fn of_update(learnt: &[Learnt<'_>]) -> StepMetrics {
     let mut metrics = StepMetrics::new();
-    metrics.insert(
-        "loss",
-        results
-            .iter()
-            .map(|result| f64::from(result.loss))
-            .sum::<f64>(),
-    );
-    let parts = results.len().max(1) as f64;
-    for index in 0..results
+    let losses = learnt.iter().map(|(_, result)| f64::from(result.loss));
+    metrics.insert("loss", losses.sum::<f64>());
+    // As TRL: means over micro-batches, whatever their sizes.
+    let clips: Vec<_> = learnt
+        .iter()
+        .map(|(_, result)| result.clip.named())
+        .collect();
+    let names = clips
         .first()
-        .map_or(0, |result| result.clip.named().len())
-    {
-        let name = results[0].clip.named()[index].0;
-        metrics.insert(
-            name,
-            results
-                .iter()
-                .map(|result| result.clip.named()[index].1)
-                .sum::<f64>()
-                / parts,
-        );
+        .map(|named| named.iter().map(|(name, _)| *name));
+    for (index, name) in names.into_iter().flatten().enumerate() {
+        let sum: f64 = clips.iter().map(|named| named[index].1).sum();
+        metrics.insert(name, sum / clips.len() as f64);
     }
-    let tokens = || tokens(batches, results);
     metrics.insert(
         "entropy",
-        mean_ignoring_nan(tokens().map(|token| token.entropy)),
+        mean_ignoring_nan(tokens(learnt).map(|token| token.entropy)),
     );
-    if fresh {
-        let differences = || {
-            tokens().filter_map(|token| {
-                token
-                    .sampling_logprob
-                    .map(|drawn| (drawn - token.logprob).abs())
-            })
-        };
-        metrics.insert(
+    describe_external_tokens(&mut metrics, learnt);
+    metrics
+}
+
+/// How far decoding and training agree on the probabilities of tokens that were drawn with the weights that training now
+/// has: differences of log-probabilities, and TRL's importance-sampling ratio p of training / p of decoding.
+#[must_use]
+pub fn of_agreement(learnt: &[Learnt<'_>]) -> StepMetrics {
+    let mut metrics = StepMetrics::new();
+    let drawn = || tokens(learnt).filter_map(|token| Some(token.logprob - token.sampling_logprob?));
+    let differences = || drawn().map(f64::abs);
+    let ratios = || drawn().map(f64::exp);
+    for (name, value) in [
+        (
             "sampling/sampling_logp_difference/mean",
             mean_ignoring_nan(differences()),
-        );
-        metrics.insert(
+        ),
+        (
             "sampling/sampling_logp_difference/max",
             max_ignoring_nan(differences()),
-        );
-        metrics.insert(
+        ),
+        (
+            "sampling/importance_sampling_ratio/min",
+            min_ignoring_nan(ratios()),
+        ),
+        (
+            "sampling/importance_sampling_ratio/mean",
+            mean_ignoring_nan(ratios()),
+        ),
+        (
+            "sampling/importance_sampling_ratio/max",
+            max_ignoring_nan(ratios()),
+        ),
+        (
             "token_mult_prob_error",
             mean_ignoring_nan(differences().map(f64::exp)),
-        );
+        ),
+    ] {
+        metrics.insert(name, value);
     }
-    describe_external_tokens(&mut metrics, batches, results);
     metrics
 }
 
 /// How the policy sees external tokens: all of them, and those of each external model.
-fn describe_external_tokens(
-    metrics: &mut StepMetrics,
-    batches: &[TokenBatch],
-    results: &[MicroBatchResult],
-) {
-    let all = || tokens(batches, results);
+fn describe_external_tokens(metrics: &mut StepMetrics, learnt: &[Learnt<'_>]) {
+    let all = || tokens(learnt);
     let names: BTreeSet<&str> = all().filter_map(|token| token.external).collect();
     if names.is_empty() {
         return;
@@ -380,11 +388,8 @@ struct Token<'a> {
     loss: f64,
 }
 
-fn tokens<'a>(
-    batches: &'a [TokenBatch],
-    results: &'a [MicroBatchResult],
-) -> impl Iterator<Item = Token<'a>> + 'a {
-    batches.iter().zip(results).flat_map(|(batch, result)| {
+fn tokens<'a>(learnt: &'a [Learnt<'a>]) -> impl Iterator<Item = Token<'a>> + 'a {
+    learnt.iter().copied().flat_map(|(batch, result)| {
         batch
             .rows
             .iter()

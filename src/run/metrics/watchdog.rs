@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::StepMetrics;
 
 /// Steps a reward has to rise above [`LOW_REWARD`], and an entropy to settle.
 const SETTLING_STEPS: u64 = 20;
 const LOW_REWARD: f64 = 0.15;
-/// Steps after which a run whose external actions all fail ends.
-const FAILED_REQUEST_STEPS: u64 = 10;
 
 /// Training that must not go on.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -32,22 +32,12 @@ pub enum WatchdogError {
     },
     /// No group had two different rewards for a long time.
     #[error(
-        "step {step}: in the last {steps} steps all actions of every group had the same reward, so there is no gradient\nhint: if the reward is high the task is solved; otherwise use other data, reward functions or a longer `max_completion_length`"
+        "step {step}: in the last {steps} steps all actions of every group had the same reward, so there is no gradient\nhint: if the reward is high the task is solved; otherwise use other data, reward functions or a longer `max_completion_length`; `watchdog_patience: null` goes on"
     )]
     NoSignal {
         /// Optimizer step.
         step: u64,
         /// Steps without a signal.
-        steps: u64,
-    },
-    /// No external action arrived for a long time.
-    #[error(
-        "step {step}: all requests for external actions failed in the last {steps} steps\nhint: check the `external` entries, or train without them (`external: []`)"
-    )]
-    NoExternal {
-        /// Optimizer step.
-        step: u64,
-        /// Steps without an external action.
         steps: u64,
     },
 }
@@ -146,8 +136,8 @@ const RULES: [Rule; 11] = [
     rule(
         "external/request_failures",
         Range::Above(0.05),
-        "external actions fail",
-        "check the `external` entries",
+        "external actions fail; their groups go on without them",
+        "check the `external` entries, their `max_cost`, and external/*/failures/* in metrics.jsonl",
     ),
 ];
 
@@ -157,16 +147,19 @@ const FIRST_BATCH: [(&str, f64); 2] = [
     ("token_mult_prob_error", 1.01),
 ];
 
-/// Remembers what it has seen in the steps of one run.
-#[derive(Debug)]
+/// Remembers what it has seen in the steps of one run; a checkpoint keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Watchdog {
     /// Steps without a signal that end the run; `None` never ends it.
+    #[serde(skip)]
     patience: Option<u64>,
+    /// Whether the first batch was looked at; a resumed run may compute elsewhere, and its first batch counts again.
+    #[serde(skip)]
+    agreed: bool,
     steps: u64,
     warned: BTreeSet<String>,
     best_rewards: BTreeMap<String, f64>,
     steps_without_signal: u64,
-    steps_without_external: u64,
 }
 
 impl Watchdog {
@@ -175,31 +168,61 @@ impl Watchdog {
     pub fn new(patience: Option<u64>) -> Self {
         Self {
             patience,
+            agreed: false,
             steps: 0,
             warned: BTreeSet::new(),
             best_rewards: BTreeMap::new(),
             steps_without_signal: 0,
-            steps_without_external: 0,
         }
+    }
+
+    /// What an earlier run of it had seen, under this run's patience.
+    #[must_use]
+    pub fn resumed(self, patience: Option<u64>) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Looks at the first batch of the run, before it is learnt from: sampling and the training forward must give the same
+    /// probabilities, because they are the same weights. Later batches only warn ([`Self::check`]).
+    ///
+    /// # Errors
+    /// [`WatchdogError::Disagreement`].
+    pub fn check_agreement(
+        &mut self,
+        step: u64,
+        metrics: &StepMetrics,
+    ) -> Result<(), WatchdogError> {
+        if std::mem::replace(&mut self.agreed, true) {
+            return Ok(());
+        }
+        for (name, limit) in FIRST_BATCH {
+            if let Some(value) = metrics.get(name)
+                && value >= limit
+            {
+                return Err(WatchdogError::Disagreement {
+                    step,
+                    name,
+                    value,
+                    limit,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Looks at the metrics of one step (not of a window) and logs each new finding as a warning.
     ///
     /// # Errors
-    /// The first batch shows that sampling and training disagree, or the run has had no signal for too long.
+    /// [`WatchdogError::NoSignal`]: there was none for too long. Everything that was found is logged all the same.
     pub fn check(&mut self, step: u64, metrics: &StepMetrics) -> Result<(), WatchdogError> {
-        for warning in self.findings(step, metrics)? {
+        for warning in self.findings(step, metrics) {
             log::warn!("{warning}");
         }
-        Ok(())
+        self.starvation(step, metrics)
     }
 
-    fn findings(&mut self, step: u64, metrics: &StepMetrics) -> Result<Vec<String>, WatchdogError> {
+    fn findings(&mut self, step: u64, metrics: &StepMetrics) -> Vec<String> {
         self.steps += 1;
-        if self.steps == 1 {
-            agreement(step, metrics)?;
-        }
-        self.starvation(step, metrics)?;
         let mut findings = Vec::new();
         for rule in &RULES {
             let Some(value) = metrics.get(rule.name) else {
@@ -225,29 +248,20 @@ impl Watchdog {
             }
         }
         findings.extend(self.low_rewards(step, metrics));
-        Ok(findings)
+        findings
     }
 
-    /// Conditions that end the run when they last.
+    /// The one condition that ends a run when it lasts, if the run says how long.
     fn starvation(&mut self, step: u64, metrics: &StepMetrics) -> Result<(), WatchdogError> {
-        let count = |name, seen: &mut u64| {
-            *seen = if metrics.get(name).is_some_and(|share| share >= 1.0) {
-                *seen + 1
-            } else {
-                0
-            };
-            *seen
+        let flat = metrics.get("frac_reward_zero_std");
+        self.steps_without_signal = if flat.is_some_and(|share| share >= 1.0) {
+            self.steps_without_signal + 1
+        } else {
+            0
         };
-        let steps = count("frac_reward_zero_std", &mut self.steps_without_signal);
+        let steps = self.steps_without_signal;
         if self.patience.is_some_and(|patience| steps >= patience) {
             return Err(WatchdogError::NoSignal { step, steps });
-        }
-        let steps = count(
-            "external/request_failures",
-            &mut self.steps_without_external,
-        );
-        if steps >= FAILED_REQUEST_STEPS {
-            return Err(WatchdogError::NoExternal { step, steps });
         }
         Ok(())
     }
@@ -276,23 +290,6 @@ impl Watchdog {
         };
         low.map(finding).collect()
     }
-}
-
-/// Sampling and the training forward must give the same probabilities: they are the same weights.
-fn agreement(step: u64, metrics: &StepMetrics) -> Result<(), WatchdogError> {
-    for (name, limit) in FIRST_BATCH {
-        if let Some(value) = metrics.get(name)
-            && value >= limit
-        {
-            return Err(WatchdogError::Disagreement {
-                step,
-                name,
-                value,
-                limit,
-            });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -326,7 +323,7 @@ mod tests {
     fn a_healthy_run_is_left_alone() {
         let mut watchdog = Watchdog::new(Some(20));
         for step in 1..=50 {
-            assert_eq!(watchdog.findings(step, &healthy()), Ok(vec![]));
+            assert_eq!(watchdog.findings(step, &healthy()), Vec::<String>::new());
         }
     }
 
@@ -335,8 +332,8 @@ mod tests {
         let mut watchdog = Watchdog::new(None);
         let bad = metrics(&[("grad_norm", 12.5)]);
         let expected = "step 7: training is unstable: `grad_norm` is 12.5, expected at most 10\nhint: lower `learning_rate` or `max_grad_norm`";
-        assert_eq!(watchdog.findings(7, &bad), Ok(vec![expected.to_owned()]));
-        assert_eq!(watchdog.findings(8, &bad), Ok(vec![]));
+        assert_eq!(watchdog.findings(7, &bad), [expected]);
+        assert_eq!(watchdog.findings(8, &bad), Vec::<String>::new());
     }
 
     #[test]
@@ -344,21 +341,17 @@ mod tests {
         let mut watchdog = Watchdog::new(None);
         let high = metrics(&[("entropy", 1.5)]);
         let warned: Vec<u64> = (1..=30)
-            .filter(|&step| !watchdog.findings(step, &high).unwrap().is_empty())
+            .filter(|&step| !watchdog.findings(step, &high).is_empty())
             .collect();
         assert_eq!(warned, [20]);
-        assert!(
-            watchdog
-                .findings(31, &metrics(&[("entropy", 0.005)]))
-                .unwrap()[0]
-                .contains("collapsed")
-        );
+        assert!(watchdog.findings(31, &metrics(&[("entropy", 0.005)]))[0].contains("collapsed"));
     }
 
     #[test]
     fn disagreement_in_the_first_batch_ends_the_run_and_later_warns() {
         let bad = metrics(&[("sampling/sampling_logp_difference/mean", 0.02)]);
-        let error = Watchdog::new(None).check(1, &bad).unwrap_err().to_string();
+        let refused = |bad: &StepMetrics| Watchdog::new(None).check_agreement(1, bad);
+        let error = refused(&bad).unwrap_err().to_string();
         assert!(
             error
                 .contains("`sampling/sampling_logp_difference/mean` is 0.02, expected below 0.001"),
@@ -368,15 +361,12 @@ mod tests {
             error.contains("\nhint: run `vision-ekipl doctor`"),
             "{error}"
         );
-        assert!(
-            Watchdog::new(None)
-                .check(1, &metrics(&[("token_mult_prob_error", 1.5)]))
-                .is_err()
-        );
+        assert!(refused(&metrics(&[("token_mult_prob_error", 1.5)])).is_err());
 
         let mut watchdog = Watchdog::new(None);
-        watchdog.check(1, &healthy()).unwrap();
-        assert_eq!(watchdog.findings(2, &bad).unwrap().len(), 1);
+        watchdog.check_agreement(1, &healthy()).unwrap();
+        watchdog.check_agreement(2, &bad).unwrap();
+        assert_eq!(watchdog.findings(2, &bad).len(), 1);
     }
 
     #[test]
@@ -396,12 +386,41 @@ mod tests {
         );
     }
 
+    /// A spent budget, a dead server and every other failure that `on_teacher_failure` forgives.
     #[test]
-    fn external_models_that_never_answer_end_the_run() {
-        let dead = metrics(&[("external/request_failures", 1.0)]);
-        let mut watchdog = Watchdog::new(None);
-        let ended = (1..=20).find(|&step| watchdog.check(step, &dead).is_err());
-        assert_eq!(ended, Some(10));
+    fn external_models_that_never_answer_are_told_of_once_and_never_end_the_run() {
+        let dead = metrics(&[
+            ("external/request_failures", 1.0),
+            ("frac_reward_zero_std", 0.5),
+        ]);
+        let mut watchdog = Watchdog::new(Some(3));
+        let told: Vec<String> = (1..=100)
+            .flat_map(|step| watchdog.findings(step, &dead))
+            .collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("external actions fail"), "{told:?}");
+        assert!((1..=100).all(|step| watchdog.check(step, &dead).is_ok()));
+    }
+
+    #[test]
+    fn a_resumed_watchdog_remembers() {
+        let flat = metrics(&[("frac_reward_zero_std", 1.0)]);
+        let mut watchdog = Watchdog::new(Some(3));
+        (1..=2).for_each(|step| watchdog.check(step, &flat).unwrap());
+        let kept = serde_json::to_string(&watchdog).unwrap();
+        let resumed: Watchdog = serde_json::from_str(&kept).unwrap();
+        let mut resumed = resumed.resumed(Some(3));
+        assert_eq!(
+            resumed.findings(3, &flat),
+            Vec::<String>::new(),
+            "told before"
+        );
+        assert!(resumed.check(3, &flat).is_err(), "the third step in a row");
+        let bad = metrics(&[("token_mult_prob_error", 1.5)]);
+        assert!(
+            resumed.check_agreement(3, &bad).is_err(),
+            "its device may be another"
+        );
     }
 
     #[test]
@@ -412,7 +431,6 @@ mod tests {
             .flat_map(|step| {
                 watchdog
                     .findings(step, &low)
-                    .unwrap()
                     .into_iter()
                     .map(move |text| (step, text))
             })

@@ -26,7 +26,7 @@ use crate::model::weights::Weights;
 use crate::options::ExternalImagePaths;
 use crate::record::{Example, Prompt};
 use crate::run::folder::EXTERNAL_CACHE_FILE;
-use crate::run::trainer::STOP;
+use crate::run::stop::STOP;
 
 /// The external models of the run, ready to act. Entries that name one folder share its weights.
 ///

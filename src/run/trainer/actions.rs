@@ -5,17 +5,20 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::{SeenAhead, Trainer};
+use super::{GenerationBatch, SeenAhead, Trainer};
 use crate::actions::generator::SamplingParameters;
 use crate::actions::reward::{CharacterRange, ScoreContext};
 use crate::actions::rollout;
-use crate::actions::selection;
+use crate::actions::selection::{self, StepKey};
 use crate::actions::teacher::TeacherError;
 use crate::record::{Action, Example, Group, Prompt, Source};
-use crate::run::metrics::StepMetrics;
 use crate::run::metrics::step_report;
+use crate::run::metrics::{Phase, PhaseTimer, StepMetrics};
 use crate::run::rollout_file::RolloutRow;
 use crate::run::setup::{self, PolicyCodec};
+
+/// Sets the draws of external models apart from the policy's.
+const TEACHERS: u64 = 0x7465_6163_6865_7273;
 
 impl Trainer {
     /// The examples of the next generation batch, [Q], and their prompts.
@@ -23,14 +26,15 @@ impl Trainer {
     /// # Errors
     /// If a picture can no longer be read.
     pub fn next_prompts(&mut self) -> Result<(Vec<Arc<Example>>, Vec<Arc<Prompt>>)> {
-        self.cursor_before = self.position.cursor.clone();
+        self.before = self.state.position.data.clone();
         if let Some(seen) = self.seen_ahead.take() {
-            self.position.cursor = seen.cursor;
+            self.state.position.data.cursor = seen.cursor;
             return Ok((seen.examples, seen.prompts));
         }
         let examples: Vec<Arc<Example>> = match self.replay.as_ref().and_then(VecDeque::front) {
             None => {
-                let rows = self.position.cursor.next(self.run.prompts_per_generation());
+                let wanted = self.run.prompts_per_generation();
+                let rows = self.state.position.data.cursor.next(wanted);
                 rows.into_iter()
                     .map(|row| Arc::clone(&self.examples[row]))
                     .collect()
@@ -46,14 +50,14 @@ impl Trainer {
     ///
     /// # Errors
     /// If a picture can no longer be read.
-    pub fn look_ahead(&mut self, step: u64) -> Result<()> {
-        let next = step + self.pending.len() as u64;
+    pub fn look_ahead(&mut self, batch: &GenerationBatch) -> Result<()> {
+        let next = self.next_step() + batch.cut.steps(batch.generation);
         let gate = &self.selection.external_when;
         let known = !self.teachers.is_empty() && self.replay.is_none() && !gate.waits_for_policy();
-        if !known || next > self.position.state.max_steps {
+        if !known || next > self.state.position.state.max_steps {
             return Ok(());
         }
-        let mut cursor = self.position.cursor.clone();
+        let mut cursor = self.state.position.data.cursor.clone();
         let rows = cursor.next(self.run.prompts_per_generation());
         let examples: Vec<Arc<Example>> = rows
             .into_iter()
@@ -61,9 +65,13 @@ impl Trainer {
             .collect();
         let prompts = setup::encode_all(&self.encoder, &examples)?;
         let groups = empty_groups(&examples, &prompts);
-        let open = selection::gate(&groups, gate, self.key(next));
-        self.teachers
-            .prefetch(&asked(&groups, &open), self.teacher_seed(next));
+        let key = StepKey {
+            step: next - 1,
+            ..self.key()
+        };
+        let open = selection::gate(&groups, gate, key);
+        let seed = rollout::step_seed(self.run.runtime.seed ^ TEACHERS, next);
+        self.teachers.prefetch(&asked(&groups, &open), seed);
         self.seen_ahead = Some(SeenAhead {
             cursor,
             examples,
@@ -72,8 +80,10 @@ impl Trainer {
         Ok(())
     }
 
-    const fn teacher_seed(&self, step: u64) -> u64 {
-        rollout::step_seed(self.run.runtime.seed ^ 0x7465_6163_6865_7273, step)
+    /// A seed for the draws of one rollout: that of its step, and another one for every further rollout of the same step.
+    const fn rollout_seed(&self, purpose: u64) -> u64 {
+        let further = self.rollouts.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        rollout::step_seed(self.run.runtime.seed ^ purpose ^ further, self.next_step())
     }
 
     fn replayed_examples(&self, groups: &[Vec<RolloutRow>]) -> Vec<Arc<Example>> {
@@ -93,19 +103,19 @@ impl Trainer {
     /// If the policy's output is not finite or a reward cannot be had.
     pub fn sample(
         &mut self,
-        step: u64,
         examples: &[Arc<Example>],
         prompts: &[Arc<Prompt>],
+        timer: &mut PhaseTimer,
     ) -> Result<Vec<Group>> {
         let mut groups = empty_groups(examples, prompts);
         if let Some(replayed) = self.replay.as_mut().and_then(VecDeque::pop_front) {
-            self.position.replayed += 1;
-            self.replay_into(&mut groups, replayed, step)?;
+            self.state.position.data.replayed += 1;
+            self.replay_into(&mut groups, replayed)?;
+            timer.lap(Phase::Reward);
             return Ok(groups);
         }
-        let seed = rollout::step_seed(self.run.runtime.seed, step);
         let parameters = SamplingParameters {
-            seed,
+            seed: self.rollout_seed(0),
             ..self.sampling.clone()
         };
         let policy = self.learner.policy()?;
@@ -117,18 +127,15 @@ impl Trainer {
             &parameters,
             &decode,
         )?;
-        let context = self.context_of(step, &actions);
+        timer.lap(Phase::Gen);
+        let context = self.context_of(texts_of(&actions));
         self.score_into(&context, &mut groups, actions)?;
+        timer.lap(Phase::Reward);
         Ok(groups)
     }
 
     /// Fills the pools with given tokens; a given reward stands, an absent one is scored.
-    fn replay_into(
-        &mut self,
-        groups: &mut [Group],
-        replayed: Vec<Vec<RolloutRow>>,
-        step: u64,
-    ) -> Result<()> {
+    fn replay_into(&mut self, groups: &mut [Group], replayed: Vec<Vec<RolloutRow>>) -> Result<()> {
         let given: Vec<Vec<Option<f32>>> = replayed
             .iter()
             .map(|rows| rows.iter().map(|row| row.reward).collect())
@@ -137,8 +144,9 @@ impl Trainer {
             let actions = rows.into_iter().map(|row| self.replayed_action(row));
             actions.collect()
         });
-        let actions = actions.collect();
-        self.score_into(&self.context(step), groups, actions)?;
+        let actions: Vec<Vec<Action>> = actions.collect();
+        let context = self.context_of(texts_of(&actions));
+        self.score_into(&context, groups, actions)?;
         for (group, given) in groups.iter_mut().zip(given) {
             for (scored, given) in group.pool.iter_mut().zip(given) {
                 scored.reward = given.or(scored.reward);
@@ -165,20 +173,12 @@ impl Trainer {
         }
     }
 
-    const fn context(&self, step: u64) -> ScoreContext {
-        ScoreContext {
-            step: (step - 1) as usize,
-            max_completion_length: self.run.sampling.max_completion_length,
-            characters: None,
-        }
-    }
-
     /// What an action's score depends on; the lengths of all completions of the batch, for the `length` reward.
-    fn context_of(&self, step: u64, actions: &[Vec<Action>]) -> ScoreContext {
-        let texts = actions.iter().flatten().map(|action| action.text.as_str());
+    fn context_of<'a>(&self, texts: impl Iterator<Item = &'a str>) -> ScoreContext {
         ScoreContext {
+            step: self.state.step() as usize,
+            max_completion_length: self.run.sampling.max_completion_length,
             characters: CharacterRange::of(texts),
-            ..self.context(step)
         }
     }
 
@@ -209,26 +209,28 @@ impl Trainer {
     /// If a teacher fails or a reward cannot be had.
     pub fn ask_teachers(
         &mut self,
-        step: u64,
         groups: &mut [Group],
         open: &[bool],
+        timer: &mut PhaseTimer,
     ) -> Result<Option<StepMetrics>> {
         let mut metrics = StepMetrics::new();
         if self.teachers.is_empty() || self.run.output.replay_rollouts.is_some() {
+            timer.lap(Phase::External);
             return Ok(Some(metrics));
         }
         let limit = self.run.sampling.max_completion_length;
-        let seed = self.teacher_seed(step);
+        let seed = self.rollout_seed(TEACHERS);
         let prompts = asked(groups, open);
         let answer = self
             .teachers
             .act(&prompts, seed, &PolicyCodec(&self.encoder), limit);
         if matches!(answer, Err(TeacherError::Stopped { .. })) {
-            self.position.cursor = self.cursor_before.clone();
+            self.state.position.data = self.before.clone();
             return Ok(None);
         }
         let answer = answer?;
         self.teachers.release();
+        timer.lap(Phase::External);
         metrics.insert(
             "external/gate_open_frac",
             prompts.len() as f64 / groups.len().max(1) as f64,
@@ -239,10 +241,23 @@ impl Trainer {
         for (index, group) in asked.zip(answer.actions) {
             actions[index] = group;
         }
-        let context = self.context_of(step, &actions);
+        let own = groups.iter().flat_map(|group| &group.pool);
+        let own = own.map(|scored| scored.action.text.as_str());
+        let context = self.context_of(own.chain(texts_of(&actions)));
+        for group in groups.iter_mut() {
+            for scored in &mut group.pool {
+                self.rewards
+                    .measure_length_again(scored, &group.example, &context);
+            }
+        }
         self.score_into(&context, groups, actions)?;
+        timer.lap(Phase::Reward);
         Ok(Some(metrics))
     }
+}
+
+fn texts_of(actions: &[Vec<Action>]) -> impl Iterator<Item = &str> {
+    actions.iter().flatten().map(|action| action.text.as_str())
 }
 
 /// A group per prompt, without actions.

@@ -4,15 +4,16 @@
 //! Knows nothing of how a stage works inside.
 
 mod actions;
+mod cut;
+mod end;
 mod open;
 mod plan;
-mod position;
 mod step;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use cut::{Cut, Part};
 
 use crate::actions::advantage::AdvantageOptions;
 use crate::actions::external_ratio::ExternalRatioOptions;
@@ -21,51 +22,54 @@ use crate::actions::reward::Rewards;
 use crate::actions::selection::{SelectionOptions, StepKey};
 use crate::actions::teacher::Roster;
 use crate::config::Run;
-use crate::data::dataset::Cursor;
 use crate::data::prompt::PromptEncoder;
 use crate::device::OpenDevice;
-use crate::learner::Learner;
+use crate::learner::batch::LossWeightOptions;
 use crate::learner::optimizer::schedule::Schedule;
+use crate::learner::{Learner, MicroBatchResult};
 use crate::model::weights::Weights;
 use crate::record::{Example, Group, Prompt, TokenBatch};
 use crate::run::evaluation::EvaluationSet;
-use crate::run::folder::RunFolder;
-use crate::run::metrics::{CompletionsLog, JsonLines, MetricsLog, Progress, StepMetrics, Watchdog};
+use crate::run::metrics::{CompletionsLog, JsonLines, StepMetrics, Watchdog};
+use crate::run::position::DataPosition;
 use crate::run::rollout_file::RolloutRow;
+use crate::run::state::RunState;
+use crate::run::stop;
 
-pub(crate) use open::{check_space, open_folder};
-pub(crate) use position::Position;
-
-/// Set by Ctrl-C: the run saves a checkpoint at the next whole step and ends.
-pub static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Files of a run besides its checkpoints.
-pub const RUN_FILES: [&str; 4] = [
-    "metrics.jsonl",
-    "completions.jsonl",
-    "trainer_state.json",
-    "config.yaml",
-];
-
-/// What one optimizer step learns from.
-#[derive(Debug, Clone)]
-pub struct Work {
-    /// Its micro-batches.
-    pub batches: Vec<TokenBatch>,
-    /// [micro-batch][row][token] shares of the loss.
-    pub weights: Vec<Vec<Vec<f32>>>,
+/// What one rollout gives to learn from.
+pub struct GenerationBatch {
+    /// `steps_per_generation` of them, in order.
+    micro_batches: Vec<TokenBatch>,
+    /// [micro-batch][row][token] shares of the loss in a step of the usual size.
+    weights: Vec<Vec<Vec<f32>>>,
+    /// What the shares depend on.
+    loss: LossWeightOptions,
     /// What sampling and selection gave.
-    pub metrics: Arc<StepMetrics>,
+    metrics: StepMetrics,
     /// The groups behind it.
-    pub groups: Arc<Vec<Group>>,
-    /// Whether the weights are still those that sampled.
-    pub fresh: bool,
+    groups: Vec<Group>,
+    cut: Cut,
+    generation: u64,
+    /// Optimizer steps before the run ends.
+    steps_left: u64,
+}
+
+impl GenerationBatch {
+    /// What each optimizer step takes of it, up to the last step of the run.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        let mut left = self.steps_left;
+        self.cut.parts(self.generation).take_while(move |part| {
+            let wanted = left > 0;
+            left -= u64::from(wanted && part.completes);
+            wanted
+        })
+    }
 }
 
 /// The prompts of the generation batch that comes next.
 struct SeenAhead {
     /// Where the data stand after them.
-    cursor: Cursor,
+    cursor: crate::data::dataset::Cursor,
     examples: Vec<Arc<Example>>,
     prompts: Vec<Arc<Prompt>>,
 }
@@ -78,8 +82,6 @@ pub struct Trainer {
     pub open: OpenDevice,
     /// The policy and its optimizer.
     pub learner: Learner,
-    /// Work of the generation batch at hand that is not done yet.
-    pub pending: VecDeque<Work>,
     /// Who else acts.
     pub teachers: Roster,
     /// How pools become groups.
@@ -95,54 +97,46 @@ pub struct Trainer {
     rewards: Rewards,
     sampling: SamplingParameters,
     reference: Option<Weights>,
-    base: PathBuf,
-    folder: RunFolder,
-    metrics: MetricsLog,
+    cut: Cut,
+    state: RunState,
     completions: CompletionsLog,
-    position: Position,
     watchdog: Watchdog,
-    progress: Progress,
     evaluation: Vec<EvaluationSet>,
     /// [generation batch][prompt] rows of a replayed file that are still to come.
     replay: Option<VecDeque<Vec<Vec<RolloutRow>>>>,
     dump: Option<JsonLines>,
     seen_ahead: Option<SeenAhead>,
-    /// Where the data stood before the rows of the step at hand.
-    cursor_before: Cursor,
-    started: std::time::Instant,
-    first_step: u64,
-    /// The step of the newest checkpoint.
-    saved_step: u64,
+    /// Where the data stood before the generation batch at hand.
+    before: DataPosition,
+    /// Rollouts since the last optimizer step.
+    rollouts: u64,
+    /// Tokens of these.
+    new_tokens: u64,
+    /// Micro-batches of a step that the next generation batch completes.
+    carried: Vec<(TokenBatch, MicroBatchResult)>,
 }
 
 impl Trainer {
-    /// Optimizer steps that one generation batch lasts.
-    fn steps_per_generation_batch(&self) -> u64 {
-        let cuts = self
-            .run
-            .batch
-            .steps_per_generation
-            .div_ceil(self.run.batch.gradient_accumulation_steps);
-        (cuts * self.run.loss.num_iterations) as u64
+    /// The optimizer step to come, counted from 1.
+    const fn next_step(&self) -> u64 {
+        self.state.step() + 1
     }
 
-    /// The next optimizer step, counted from 1, if there is one and nobody asked to stop.
+    /// Whether another generation batch is to be made.
     #[must_use]
-    pub fn next_step(&self) -> Option<u64> {
-        let step = self.position.state.global_step;
-        // What was learnt since the newest checkpoint is never lost: the step that is to come will save.
-        let stopped = STOP.load(Ordering::SeqCst) && self.saved_step == step;
+    pub fn goes_on(&self) -> bool {
+        // What was learnt since the newest checkpoint is never lost: the generation batch that is to come will save.
+        let stopped = stop::is_requested() && self.state.is_saved();
         let replayed = self.replay.as_ref().is_some_and(VecDeque::is_empty);
-        let ended = (stopped || replayed) && self.pending.is_empty();
-        (step < self.position.state.max_steps && !ended).then_some(step + 1)
+        !self.state.is_at_end() && !stopped && !replayed
     }
 
-    /// Where this step's randomness comes from.
+    /// Where the randomness of the step to come is from.
     #[must_use]
-    pub const fn key(&self, step: u64) -> StepKey {
+    pub const fn key(&self) -> StepKey {
         StepKey {
             seed: self.run.runtime.seed,
-            step: step - 1,
+            step: self.state.step(),
         }
     }
 }

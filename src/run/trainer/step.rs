@@ -1,117 +1,126 @@
-//! One optimizer step and what follows it: update, logs, held-out scores, checkpoints, the end of the run.
-
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+//! One optimizer step and what follows it: update, logs, held-out scores, checkpoints.
 
 use anyhow::Result;
 
-use super::{STOP, Trainer, Work};
-use crate::learner::{MicroBatchResult, UpdateReport};
-use crate::record::Group;
+use super::{GenerationBatch, Part, Trainer};
+use crate::learner::batch;
+use crate::learner::{LearnError, MicroBatchResult};
+use crate::record::{Group, TokenBatch};
+use crate::run::evaluation::{self, Evaluator};
 use crate::run::metrics::step_report;
-use crate::run::metrics::{LoggedStep, PhaseTimer, StepMetrics};
-use crate::run::rollout_file;
+use crate::run::metrics::{PhaseTimer, StepMetrics};
+use crate::run::state::Logged;
+use crate::run::stop;
 
 impl Trainer {
-    /// Forward and backward of all micro-batches, then the update.
+    /// Forward and backward of a part of a step, and the update with its last part: what that gave, for the logs.
     ///
     /// # Errors
-    /// If the loss or a gradient is not finite: the weights are untouched, and the rollouts are written to a file.
-    pub fn learn(
-        &mut self,
-        step: u64,
-        work: &Work,
-    ) -> Result<(Vec<MicroBatchResult>, UpdateReport)> {
-        let mut learn = || {
-            let pairs = work.batches.iter().zip(&work.weights);
-            let results = pairs
-                .map(|(batch, weights)| self.learner.accumulate(batch, weights))
-                .collect::<Result<Vec<_>, _>>()?;
-            let update = self.learner.apply(self.schedule.at(step - 1))?;
-            Ok::<_, crate::learner::LearnError>((results, update))
-        };
-        learn().map_err(|error| {
-            let path = self.folder.path().join(format!("failed-step-{step}.jsonl"));
-            let rows = work
-                .groups
-                .iter()
-                .flat_map(|group| rollout_file::rows_of(group, step));
-            let text: String = rows
-                .filter_map(|row| serde_json::to_string(&row).ok())
-                .map(|row| row + "\n")
-                .collect();
-            let written = std::fs::write(&path, text);
-            let place = if written.is_ok() {
-                format!("its rollouts are in {}", path.display())
-            } else {
-                "its rollouts could not be written".to_owned()
-            };
-            anyhow::Error::new(error)
-                .context(format!("step {step}: the update was refused; {place}"))
-        })
+    /// If the loss or a gradient is not finite, or sampling and training disagree about the first batch: the weights are
+    /// untouched, the step is logged, and its rollouts are written to a file.
+    pub fn learn(&mut self, batch: &GenerationBatch, part: &Part) -> Result<Option<StepMetrics>> {
+        let mut metrics = StepMetrics::new();
+        match self.try_learn(batch, part, &mut metrics) {
+            Ok(done) => Ok(done.then_some(metrics)),
+            Err(error) => Err(self.refused(batch, metrics, error)),
+        }
     }
 
-    /// Logs the step and moves on to the next.
+    /// Whether the step is done. `metrics` has what was found before a failure, too.
+    fn try_learn(
+        &mut self,
+        batch: &GenerationBatch,
+        part: &Part,
+        metrics: &mut StepMetrics,
+    ) -> Result<bool> {
+        let results = self.accumulate(batch, part)?;
+        let current: Vec<(&TokenBatch, &MicroBatchResult)> = batch
+            .micro_batches_of(part)
+            .zip(&results)
+            .map(|(batch, result)| (batch, result))
+            .collect();
+        if !part.completes {
+            let kept = current
+                .into_iter()
+                .map(|(batch, result)| (batch.clone(), result.clone()));
+            self.carried.extend(kept);
+            return Ok(false);
+        }
+        let carried = std::mem::take(&mut self.carried);
+        let mut all: Vec<_> = carried
+            .iter()
+            .map(|(batch, result)| (batch, result))
+            .collect();
+        all.extend(&current);
+        metrics.extend(&step_report::of_update(&all));
+        if part.number == 0 {
+            metrics.extend(&step_report::of_agreement(&current));
+            self.watchdog.check_agreement(self.next_step(), metrics)?;
+        }
+        let learning_rate = self.schedule.at(self.state.step());
+        let update = self.learner.apply(learning_rate)?;
+        metrics.insert("grad_norm", update.grad_norm);
+        metrics.insert("learning_rate", learning_rate);
+        Ok(true)
+    }
+
+    /// Forward and backward of the micro-batches of a part; empty ones add nothing.
+    fn accumulate(
+        &mut self,
+        batch: &GenerationBatch,
+        part: &Part,
+    ) -> Result<Vec<MicroBatchResult>, LearnError> {
+        // The last step of a pass may be smaller, and its rows then count for more.
+        let smaller = (part.of != batch.cut.accumulation).then(|| {
+            let steps = batch.cut.micro_batches as f64 / part.of as f64;
+            batch::loss_weights(
+                &batch.micro_batches,
+                &batch::LossWeightOptions {
+                    steps,
+                    ..batch.loss
+                },
+            )
+        });
+        let weights = smaller.as_ref().unwrap_or(&batch.weights);
+        part.micro_batches
+            .iter()
+            .filter(|index| !batch.micro_batches[**index].rows.is_empty())
+            .map(|index| {
+                self.learner
+                    .accumulate(&batch.micro_batches[*index], &weights[*index])
+            })
+            .collect()
+    }
+
+    /// Counts a step as done: logs it, looks for the known ways to go wrong.
     ///
     /// # Errors
     /// If a log cannot be written, or the watchdog ends the run.
     pub fn finish_step(
         &mut self,
-        step: u64,
-        work: &Work,
-        results: &[MicroBatchResult],
-        update: UpdateReport,
+        batch: &GenerationBatch,
+        learned: &StepMetrics,
         timer: &PhaseTimer,
     ) -> Result<()> {
-        self.position.state.global_step = step;
-        self.position.state.epoch = self.position.cursor.progress();
-        if work.fresh {
-            let tokens = |group: &Group| {
-                group
-                    .pool
-                    .iter()
-                    .map(|scored| group.prompt.input_ids.len() + scored.action.token_ids.len())
-                    .sum::<usize>()
-            };
-            self.position.state.num_input_tokens_seen +=
-                work.groups.iter().map(tokens).sum::<usize>() as u64;
-        }
-        let mut metrics = step_report::of_update(&work.batches, results, work.fresh);
-        let mut loss = StepMetrics::new();
-        loss.insert("loss", metrics.get("loss").unwrap_or(f64::NAN));
-        self.position.losses.push(loss);
-        metrics.insert("grad_norm", update.grad_norm);
-        metrics.insert("learning_rate", self.schedule.at(step - 1));
-        metrics.insert("epoch", self.position.state.epoch);
-        metrics.insert(
-            "num_tokens",
-            self.position.state.num_input_tokens_seen as f64,
-        );
-        metrics.extend(&work.metrics);
+        self.rollouts = 0;
+        let position = &mut self.state.position;
+        position.state.num_input_tokens_seen += std::mem::take(&mut self.new_tokens);
+        position.state.global_step += 1;
+        position.state.epoch = position.data.cursor.progress();
+        let mut metrics = learned.clone();
+        metrics.insert("epoch", position.state.epoch);
+        metrics.insert("num_tokens", position.state.num_input_tokens_seen as f64);
+        metrics.extend(&batch.metrics);
         timer.record(&mut metrics);
-        self.watchdog.check(step, &metrics)?;
         let reward = metrics.get("reward").unwrap_or(f64::NAN);
-        self.progress.advance(&format!("reward {reward:.2}"));
-        self.position.window.push(metrics);
-        if step.is_multiple_of(self.position.state.logging_steps)
-            || step == self.position.state.max_steps
-        {
-            let row = LoggedStep {
-                step,
-                metrics: self.position.window.take(),
-            };
-            self.log(row)?;
-            if self.run.output.log_completions {
-                self.print_completions(&work.groups);
-            }
+        let found = self.watchdog.check(self.state.step(), &metrics);
+        let logged = self
+            .state
+            .finish_step(metrics, &format!("reward {reward:.2}"))?;
+        if logged == Logged::Now && self.run.output.log_completions {
+            self.print_completions(&batch.groups);
         }
-        Ok(())
-    }
-
-    fn log(&mut self, row: LoggedStep) -> Result<()> {
-        self.metrics.write(&row)?;
-        self.position.state.log_history.push(row);
-        Ok(())
+        Ok(found?)
     }
 
     fn print_completions(&self, groups: &[Group]) {
@@ -134,121 +143,78 @@ impl Trainer {
         }
     }
 
+    /// Scores the held-out rows before the first step, if they are to be.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate_if_due`].
+    pub fn evaluate_at_start(&mut self) -> Result<()> {
+        if self.state.is_evaluation_due_at_start(&self.run.evaluation) {
+            self.evaluate()?;
+        }
+        Ok(())
+    }
+
     /// Scores the held-out rows if this step is one to do so.
     ///
     /// # Errors
     /// If the policy's output is not finite, a reward cannot be had, or a log cannot be written.
-    pub fn evaluate_if_due(&mut self, step: u64) -> Result<()> {
-        let every = self
-            .run
-            .evaluation
-            .eval_steps
-            .steps(self.position.state.max_steps);
-        if self.evaluation.is_empty()
-            || !self.is_due(step, self.run.evaluation.eval_strategy, every)
-        {
-            return Ok(());
+    pub fn evaluate_if_due(&mut self) -> Result<()> {
+        if self.state.is_evaluation_due(&self.run.evaluation) {
+            self.evaluate()?;
         }
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<()> {
         let policy = self.learner.policy()?;
-        let mut evaluator = crate::run::evaluation::Evaluator {
+        let mut evaluator = Evaluator {
             model: &policy,
             run: &self.run,
             encoder: &self.encoder,
             rewards: &mut self.rewards,
-            parameters: crate::run::evaluation::parameters(&self.run, &self.sampling),
+            parameters: evaluation::parameters(&self.run, &self.sampling),
         };
         let metrics = evaluator.metrics(&self.evaluation)?;
-        self.log(LoggedStep {
-            step,
-            metrics: metrics.prefixed("eval_"),
-        })
+        self.state.log(metrics.prefixed("eval_"))
     }
 
-    fn is_due(&self, step: u64, strategy: crate::config::IntervalStrategy, every: u64) -> bool {
-        use crate::config::IntervalStrategy;
-        match strategy {
-            IntervalStrategy::No => false,
-            IntervalStrategy::Steps => step.is_multiple_of(every),
-            IntervalStrategy::Epoch => {
-                step % self.run.steps_per_epoch(self.examples.len()).max(1) == 0
-            }
-        }
-    }
-
-    /// Saves a checkpoint if this step is one to do so, the last one, or somebody asked to stop. A checkpoint waits for the
-    /// end of its generation batch, so that it never has to hold half-used rollouts.
+    /// After the last part of a generation batch: its rows are used up, and a checkpoint is saved if a step of it was one
+    /// to do so, it was the last, or somebody asked to stop. A checkpoint never has to hold half-used rollouts, nor the
+    /// gradients of half a step.
     ///
     /// # Errors
     /// If it cannot be written; earlier checkpoints stay usable.
-    pub fn save_if_due(&mut self, step: u64, due: &mut bool) -> Result<()> {
-        let last = step == self.position.state.max_steps || STOP.load(Ordering::SeqCst);
-        *due |= last
-            || self.is_due(
-                step,
-                self.run.output.save_strategy,
-                self.position.state.save_steps,
-            );
-        if !*due || (!self.pending.is_empty() && step != self.position.state.max_steps) {
-            return Ok(());
+    pub fn finish_generation(&mut self) -> Result<()> {
+        self.state.position.data.generations += 1;
+        self.before = self.state.position.data.clone();
+        let asked = stop::is_requested() && !self.state.is_saved();
+        let whole = self.carried.is_empty() || self.state.is_at_end();
+        if whole && (asked || self.state.is_save_due()) {
+            self.save()?;
         }
-        *due = false;
-        self.save(step)
+        Ok(())
     }
 
-    fn save(&mut self, step: u64) -> Result<()> {
-        self.metrics.sync()?;
+    pub(super) fn save(&mut self) -> Result<()> {
+        self.sync_logs()?;
+        self.state.save(&self.learner)
+    }
+
+    /// Before a checkpoint: what a resumed run reads besides it is on the disk.
+    pub(super) fn sync_logs(&mut self) -> Result<()> {
         self.completions.sync()?;
         self.dump.as_ref().map_or(Ok(()), |dump| dump.sync())?;
-        self.position.keep()?;
-        let (learner, base, state) = (&self.learner, &self.base, &self.position.state);
-        let model_only = self.run.output.save_only_model;
-        let saved = self.folder.save_checkpoint(step, |dir: &Path| {
-            crate::run::checkpoint::save(learner, base, state, dir, model_only)
-        })?;
-        self.saved_step = step;
-        // The files to copy next time lie in the newest checkpoint only if the start is gone.
-        if !self.base.exists() {
-            self.base = saved.path;
-        }
-        Ok(self.position.state.save(self.folder.path())?)
+        self.state.position.keep("watchdog", &self.watchdog)
     }
+}
 
-    /// Writes the summary row and gives the run's folder.
-    ///
-    /// # Errors
-    /// If a log cannot be written.
-    pub fn finish(mut self) -> Result<PathBuf> {
-        // A replay may end before its last step.
-        if self.saved_step != self.position.state.global_step {
-            self.save(self.position.state.global_step)?;
-        }
-        let runtime = self.started.elapsed().as_secs_f64();
-        let steps = (self.position.state.global_step - self.first_step) as f64;
-        let mut metrics = StepMetrics::new();
-        metrics.insert("train_runtime", runtime);
-        let samples = steps * self.run.completions_per_generation() as f64
-            / self.steps_per_generation_batch() as f64;
-        metrics.insert("train_samples_per_second", samples / runtime);
-        metrics.insert("train_steps_per_second", steps / runtime);
-        metrics.insert(
-            "total_flos",
-            6.0 * self.learner.weights.count() as f64
-                * self.position.state.num_input_tokens_seen as f64,
-        );
-        metrics.insert(
-            "train_loss",
-            self.position.losses.take().get("loss").unwrap_or(f64::NAN),
-        );
-        if self.position.state.global_step == self.position.state.max_steps
-            || !STOP.load(Ordering::SeqCst)
-        {
-            let row = LoggedStep {
-                step: self.position.state.global_step,
-                metrics,
-            };
-            self.log(row)?;
-        }
-        self.progress.finish();
-        Ok(self.folder.path().to_owned())
+impl GenerationBatch {
+    /// The micro-batches of a part that have rows.
+    fn micro_batches_of<'a>(&'a self, part: &'a Part) -> impl Iterator<Item = &'a TokenBatch> {
+        let all = part
+            .micro_batches
+            .iter()
+            .map(|index| &self.micro_batches[*index]);
+        all.filter(|micro| !micro.rows.is_empty())
     }
 }

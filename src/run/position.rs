@@ -1,11 +1,24 @@
 //! Where a run stands: all that a checkpoint keeps besides weights and optimizer.
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::config::Run;
 use crate::data::dataset::Cursor;
 use crate::run::folder::Checkpoint;
 use crate::run::metrics::{MetricsWindow, TrainerState};
+
+/// Where a run stands in its data.
+#[derive(Debug, Clone)]
+pub(crate) struct DataPosition {
+    /// Which rows come next.
+    pub cursor: Cursor,
+    /// Generation batches that were learnt from.
+    pub generations: u64,
+    /// Generation batches of a replayed file that were used.
+    pub replayed: usize,
+}
 
 /// Where a run stands.
 #[derive(Debug)]
@@ -13,13 +26,11 @@ pub(crate) struct Position {
     /// transformers' trainer state.
     pub state: TrainerState,
     /// Which rows come next.
-    pub cursor: Cursor,
+    pub data: DataPosition,
     /// Steps that wait to be logged.
     pub window: MetricsWindow,
     /// The losses of all steps, for their mean at the end.
     pub losses: MetricsWindow,
-    /// Generation batches of a replayed file that were used.
-    pub replayed: usize,
 }
 
 impl Position {
@@ -32,14 +43,15 @@ impl Position {
             train_batch_size: run.batch.per_device_train_batch_size as u64,
             ..TrainerState::default()
         };
-        let cursor = Cursor::new(rows, run.runtime.data_seed, run.data.shuffle_dataset);
-        let (window, losses) = (MetricsWindow::default(), MetricsWindow::default());
         Self {
             state,
-            cursor,
-            window,
-            losses,
-            replayed: 0,
+            data: DataPosition {
+                cursor: Cursor::new(rows, run.runtime.data_seed, run.data.shuffle_dataset),
+                generations: 0,
+                replayed: 0,
+            },
+            window: MetricsWindow::default(),
+            losses: MetricsWindow::default(),
         }
     }
 
@@ -62,10 +74,13 @@ impl Position {
         )?;
         cursor.check(rows)?;
         Ok(Self {
-            cursor,
+            data: DataPosition {
+                cursor,
+                generations: saved.restore("generations")?.unwrap_or_default(),
+                replayed: saved.restore("replayed")?.unwrap_or_default(),
+            },
             window: saved.restore("window")?.unwrap_or_default(),
             losses: saved.restore("losses")?.unwrap_or_default(),
-            replayed: saved.restore("replayed")?.unwrap_or_default(),
             state: TrainerState {
                 max_steps: self.state.max_steps,
                 save_steps: self.state.save_steps,
@@ -76,14 +91,31 @@ impl Position {
         })
     }
 
+    /// A part of the trainer as the checkpoint kept it, if it did.
+    ///
+    /// # Errors
+    /// If what was kept is of another form.
+    pub fn restore<T: DeserializeOwned>(&self, part: &str) -> Result<Option<T>> {
+        Ok(self.state.restore(part)?)
+    }
+
+    /// Keeps a part of the trainer for the next checkpoint.
+    ///
+    /// # Errors
+    /// If it has no JSON form.
+    pub fn keep(&mut self, part: &str, state: &impl Serialize) -> Result<()> {
+        Ok(self.state.keep(part, state)?)
+    }
+
     /// Puts everything into the trainer state, which is what is written.
     ///
     /// # Errors
     /// Never in practice: all parts have a JSON form.
-    pub fn keep(&mut self) -> Result<()> {
-        self.state.keep("cursor", &self.cursor)?;
+    pub fn keep_all(&mut self) -> Result<()> {
+        self.state.keep("cursor", &self.data.cursor)?;
+        self.state.keep("generations", &self.data.generations)?;
         self.state.keep("window", &self.window)?;
         self.state.keep("losses", &self.losses)?;
-        Ok(self.state.keep("replayed", &self.replayed)?)
+        Ok(self.state.keep("replayed", &self.data.replayed)?)
     }
 }

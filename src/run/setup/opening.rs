@@ -1,0 +1,122 @@
+//! What every run begins with: the device, the folder, and the model that is to learn, fresh or from a checkpoint.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{learner_options, load_learner, open_device, open_encoder, suppressed};
+use crate::config::{IntervalStrategy, Resume, Run};
+use crate::data::prompt::PromptEncoder;
+use crate::device::OpenDevice;
+use crate::learner::Learner;
+use crate::model::config::ModelConfig;
+use crate::run::checkpoint::{self, Course};
+use crate::run::folder::{Checkpoint, Mode, RunFolder};
+use crate::run::position::Position;
+
+/// The stages that training and fine-tuning have in common.
+pub(crate) struct Opening {
+    /// Where it computes.
+    pub device: OpenDevice,
+    /// The run's folder, locked but not yet changed.
+    pub folder: RunFolder,
+    /// What is continued.
+    pub checkpoint: Option<Checkpoint>,
+    /// The model folder that is loaded: the checkpoint, or the start.
+    pub base: PathBuf,
+    /// Its sizes.
+    pub config: ModelConfig,
+    /// Its prompts.
+    pub encoder: PromptEncoder,
+    /// [V] tokens that never get probability.
+    pub suppressed: Option<Vec<bool>>,
+    /// The policy.
+    pub learner: Learner,
+}
+
+/// Opens them; `logprob_temperature` divides the logits in training.
+///
+/// # Errors
+/// If the device, the run's folder, a checkpoint in it or the model does not serve.
+pub(crate) fn open(run: &Run, logprob_temperature: f64) -> Result<Opening> {
+    let device = open_device(&run.runtime.device)?;
+    let (folder, checkpoint) = open_folder(run)?;
+    let start = || run.model.model_name_or_path.clone();
+    let base = checkpoint
+        .as_ref()
+        .map_or_else(start, |found| found.path.clone());
+    let config = ModelConfig::open(&base)?;
+    let encoder = open_encoder(run, &base, config.text.max_position_embeddings)?;
+    let suppressed = suppressed(run, &encoder, &config);
+    let options = learner_options(run, suppressed.clone(), logprob_temperature);
+    Ok(Opening {
+        learner: load_learner(&base, options, &device)?,
+        device,
+        folder,
+        checkpoint,
+        base,
+        config,
+        encoder,
+        suppressed,
+    })
+}
+
+impl Opening {
+    /// Where the run stands: at its beginning, or where its checkpoint was saved; the optimizer is then restored.
+    ///
+    /// # Errors
+    /// If the checkpoint cannot be continued over `rows` rows.
+    pub fn position(&mut self, run: &Run, total: u64, rows: usize) -> Result<Position> {
+        let fresh = Position::fresh(run, total, rows);
+        let Some(found) = &self.checkpoint else {
+            return Ok(fresh);
+        };
+        let position = fresh.resumed(found, rows)?;
+        checkpoint::restore_optimizer(
+            &mut self.learner,
+            &found.path,
+            position.state.global_step,
+            &self.device.device,
+        )?;
+        Ok(position)
+    }
+
+    /// Makes sure that the disk has room for the checkpoints to come; `steps_per_pass` optimizer steps make an epoch.
+    ///
+    /// # Errors
+    /// If it has not, or cannot be measured.
+    pub fn check_space(&self, run: &Run, position: &Position, steps_per_pass: u64) -> Result<()> {
+        let every = match run.output.save_strategy {
+            IntervalStrategy::No => None,
+            IntervalStrategy::Steps => Some(position.state.save_steps),
+            IntervalStrategy::Epoch => Some(steps_per_pass),
+        };
+        let course = Course {
+            done: position.state.global_step,
+            total: position.state.max_steps,
+            every,
+            existing: self.folder.checkpoints()?.len() as u64,
+            limit: run.output.save_total_limit.map(|limit| limit as u64),
+        };
+        let base = &run.model.model_name_or_path;
+        let bytes = checkpoint::planned_bytes(&self.learner, run, base, &course);
+        Ok(self.folder.check_space(bytes)?)
+    }
+}
+
+/// The run's folder, and the checkpoint to continue from, if it is to be continued.
+fn open_folder(run: &Run) -> Result<(RunFolder, Option<Checkpoint>)> {
+    let output = &run.output;
+    let mode = match (&output.resume_from_checkpoint, output.overwrite_output_dir) {
+        (Resume::No, true) => Mode::Overwrite,
+        (Resume::No, false) => Mode::Fresh,
+        _ => Mode::Resume,
+    };
+    let folder = RunFolder::open(&output.output_dir, mode, output.save_total_limit)?;
+    let checkpoint = match &output.resume_from_checkpoint {
+        Resume::No => None,
+        Resume::Last => Some(folder.resume_from(None)?),
+        Resume::From(path) => Some(folder.resume_from(Some(path))?),
+    };
+    Ok((folder, checkpoint))
+}
