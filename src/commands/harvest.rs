@@ -19,7 +19,7 @@ use endpoint::Harvest;
 
 /// `vision-ekipl harvest`.
 pub(super) fn run(arguments: &HarvestArguments) -> Result<()> {
-    let run = config::load(Purpose::Eval, &arguments.config, &arguments.keys.flags)?;
+    let run = config::load(Purpose::Parts, &arguments.config, &arguments.keys.flags)?;
     run.log_remarks();
     let endpoints: Vec<(&External, &Endpoint)> =
         run.group.external.iter().filter_map(endpoint_of).collect();

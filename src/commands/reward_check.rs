@@ -23,7 +23,7 @@ use report::{Checked, LeftOut, Report};
 /// `vision-ekipl reward-check`.
 pub(super) fn run(arguments: &RewardCheckArguments) -> Result<()> {
     end_at_interrupts()?;
-    let run = config::load(Purpose::Eval, &arguments.config, &arguments.keys.flags)?;
+    let run = config::load(Purpose::Parts, &arguments.config, &arguments.keys.flags)?;
     run.log_remarks();
     let limit = arguments.limit.unwrap_or(usize::MAX);
     let rows = completion_rows::read(&arguments.completions, limit)?;

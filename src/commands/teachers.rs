@@ -20,7 +20,7 @@ use round_trip::{Trip, round_trip};
 /// `vision-ekipl teachers`.
 pub(super) fn run(arguments: &TeachersArguments) -> Result<()> {
     end_at_interrupts()?;
-    let run = config::load(Purpose::Eval, &arguments.config, &arguments.keys.flags)?;
+    let run = config::load(Purpose::Parts, &arguments.config, &arguments.keys.flags)?;
     run.log_remarks();
     if run.group.external.is_empty() {
         bail!(

@@ -66,6 +66,7 @@ static ALIASES: &[Alias] = &[
     same("norm_adv_by_std_in_grpo", "scale_rewards", "verl"),
     same("filter_groups.enable", "dynamic_sampling", "verl"),
     same("online_filtering", "dynamic_sampling", "EasyR1"),
+    same("dynamic_sample", "dynamic_sampling", "swift"),
     same("default_local_dir", "output_dir", "verl"),
     same("save_checkpoint_path", "output_dir", "EasyR1"),
     same("adapter_path", "output_dir", "mlx-lm-lora"),

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::error::ConfigError;
 use super::external::{ExternalSource, Local};
 use super::file::{RawConfig, wrong};
-use super::purpose::Purpose;
+use super::purpose::{self, Purpose};
 use super::run::Run;
 use super::sizes;
 use super::special_values::Resume;
@@ -35,12 +35,59 @@ pub(super) fn check(
     external_ratio(run, raw)?;
     greedy_evaluation(run, raw)?;
     sizes::check(run, raw, purpose)?;
+    let mut notes = notes(run, purpose);
+    notes.extend(purpose::unused(raw, purpose)?);
     if purpose == Purpose::Train {
         generation_batch(run, raw)?;
         group_size(run, raw)?;
         evaluation_batch(run, raw)?;
+        dynamic_sampling(run, raw)?;
+        reference(run, raw)?;
     }
-    Ok(notes(run, purpose))
+    Ok(notes)
+}
+
+/// Groups without a gradient are replaced only where their absence is what the loss wants.
+fn dynamic_sampling(run: &Run, raw: &RawConfig) -> Check {
+    let ratio = run.group.external_ratio;
+    let supervised = matches!(
+        ratio,
+        ExternalRatio::Chord | ExternalRatio::Hpt | ExternalRatio::SftSelected
+    );
+    let (problem, hint) = if run.output.replay_rollouts.is_some() {
+        (
+            "is true, but `replay_rollouts` gives the rollouts, and none can be sampled in their place"
+                .to_owned(),
+            "leave one of them out",
+        )
+    } else if supervised {
+        (
+            format!(
+                "is true, but `external_ratio: {}` learns from prompts whose rewards are all equal, too",
+                ratio.name()
+            ),
+            "leave one of them out",
+        )
+    } else {
+        return Ok(());
+    };
+    if !run.group.dynamic_sampling {
+        return Ok(());
+    }
+    Err(wrong(raw, "dynamic_sampling", problem, hint.to_owned()))
+}
+
+fn reference(run: &Run, raw: &RawConfig) -> Check {
+    if !run.loss.sync_ref_model || run.loss.beta > 0.0 {
+        return Ok(());
+    }
+    let problem = "is true, but `beta` is 0, so there is no reference model to follow the policy";
+    Err(wrong(
+        raw,
+        "sync_ref_model",
+        problem.to_owned(),
+        "set beta, for example 0.04, or leave sync_ref_model out".to_owned(),
+    ))
 }
 
 /// The multiples of `step` next to `value`, as a message shows them.
@@ -449,6 +496,15 @@ mod tests {
                 "hint: set advantage_baseline: policy_only",
             ),
             ("external_ratio: sft_selected", "but `external` is []"),
+            (
+                "dynamic_sampling: true\nexternal_ratio: hpt\nadvantage_baseline: policy_only",
+                "`external_ratio: hpt` learns from prompts whose rewards are all equal, too",
+            ),
+            (
+                "dynamic_sampling: true\nreplay_rollouts: r.jsonl",
+                "none can be sampled in their place",
+            ),
+            ("sync_ref_model: true", "but `beta` is 0"),
         ] {
             let text = message(lines);
             assert!(

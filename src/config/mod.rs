@@ -530,8 +530,8 @@ mod tests {
             ),
             ("external_is_proposal: mixture", "score given text"),
             (
-                "online_filtering: true",
-                "`online_filtering` is true: this feature",
+                "use_adaptive_entropy: true",
+                "`use_adaptive_entropy` is true: this feature",
             ),
             ("optim: adafactor", "AdamW is the only optimizer"),
         ] {

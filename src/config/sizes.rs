@@ -33,6 +33,7 @@ pub(super) fn check(run: &Run, raw: &RawConfig, purpose: Purpose) -> Result<(), 
     let products = match purpose {
         Purpose::Train => [training(run), evaluation(run)].concat(),
         Purpose::Eval => evaluation(run),
+        Purpose::Parts => Vec::new(),
         Purpose::Sft => supervised(run),
     };
     for product in products {

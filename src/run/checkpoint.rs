@@ -4,6 +4,7 @@
 
 mod model_files;
 mod optimizer_file;
+mod reference_file;
 mod space;
 
 use std::io;
@@ -20,6 +21,9 @@ pub use space::{Course, planned_bytes};
 
 /// Optimizer moments, and exact parameters where the model's own files round them.
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+
+/// A reference model that follows the policy.
+const REFERENCE_FILE: &str = "reference.safetensors";
 
 /// Why a checkpoint cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +112,26 @@ pub fn restore_optimizer(
     device: &Device,
 ) -> Result<(), CheckpointError> {
     optimizer_file::read(learner, &folder.join(OPTIMIZER_FILE), step, device)
+}
+
+/// Writes a reference model that follows the policy beside the model.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn save_reference(weights: &Weights, folder: &Path) -> Result<(), CheckpointError> {
+    reference_file::write(weights, &folder.join(REFERENCE_FILE))
+}
+
+/// Puts it back.
+///
+/// # Errors
+/// If the file is absent, broken, not finite, or of another model.
+pub fn restore_reference(
+    weights: &mut Weights,
+    folder: &Path,
+    device: &Device,
+) -> Result<(), CheckpointError> {
+    reference_file::read(weights, &folder.join(REFERENCE_FILE), device)
 }
 
 /// For `map_err`: the file around an I/O error.

@@ -377,3 +377,80 @@ impl Tally {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Action, FinishReason, ScoredAction, Source};
+
+    fn scored(tokens: usize, rewards: [Option<f32>; 2], finish: FinishReason) -> ScoredAction {
+        ScoredAction {
+            action: Action {
+                source: Source::Policy,
+                token_ids: vec![1; tokens],
+                text: String::new(),
+                sampling_logprobs: None,
+                external_logprobs: None,
+                external_logprob_sum: None,
+                old_logprobs: None,
+                finish,
+            },
+            reward: rewards[0],
+            rewards: rewards.to_vec(),
+            passes: false,
+        }
+    }
+
+    /// Two rows of four completions: one row has two right ones, the other none.
+    #[test]
+    fn a_result_is_the_mean_over_completions_and_pass_at_k_over_rows() {
+        let mut tally = Tally::new(["accuracy", "format"].into_iter());
+        for (row, right) in [(0, 2), (1, 0)] {
+            let before = tally.score;
+            for index in 0..4 {
+                let is_right = index < right;
+                let (score, finish) = if is_right {
+                    (1.0, FinishReason::Stop)
+                } else {
+                    (0.5, FinishReason::Length)
+                };
+                let rewards = [Some(score as f32), (index == 0).then_some(1.0)];
+                tally.add(score, is_right, &scored(2 + 2 * row, rewards, finish));
+            }
+            tally.right.push(right);
+            tally.scores.push((tally.score - before) / 4.0);
+        }
+        let set = EvaluationSet {
+            name: "test".to_owned(),
+            task: None,
+            examples: Vec::new(),
+        };
+        let result = tally.result(&set, 4);
+        assert_eq!(result.accuracy, (2.0 + 6.0 * 0.5) / 8.0);
+        assert_eq!((result.exact, result.clipped_ratio), (0.25, 0.75));
+        assert_eq!(result.reward, result.accuracy);
+        assert_eq!(result.rewards[1], ("format".to_owned(), 0.25));
+        assert_eq!((result.mean_length, result.scores), (3.0, vec![0.75, 0.5]));
+        // 1 - C(2, k)/C(4, k) for two right of four, halved by the row without any.
+        let expected = [(1, 0.25), (2, 5.0 / 12.0), (4, 0.5)];
+        assert_eq!(result.pass_at.len(), expected.len());
+        for ((k, found), (wanted, value)) in result.pass_at.iter().zip(expected) {
+            assert!(
+                *k == wanted && (found - value).abs() < 1e-12,
+                "pass@{k} {found}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_set_without_completions_has_no_not_a_number() {
+        let set = EvaluationSet {
+            name: "empty".to_owned(),
+            task: None,
+            examples: Vec::new(),
+        };
+        let result = Tally::new(std::iter::once("accuracy")).result(&set, 1);
+        assert_eq!((result.accuracy, result.mean_length), (0.0, 0.0));
+        assert_eq!(result.pass_at, [(1, 0.0)]);
+    }
+}

@@ -116,7 +116,7 @@ impl FineTuning {
                 self.evaluate()?;
             }
             if self.state.is_save_due() || stop::is_requested() {
-                self.state.save(&self.learner)?;
+                self.state.save(&self.learner, &|_| Ok(()))?;
             }
         }
         Ok(())
@@ -194,10 +194,13 @@ impl FineTuning {
 
     fn finish(mut self, ended: Result<()>) -> Result<PathBuf> {
         if let Err(error) = ended {
-            if let Some(LearnError::Loss { .. } | LearnError::Gradient { .. }) =
-                error.downcast_ref()
+            if let Some(
+                LearnError::Loss { .. } | LearnError::Gradient { .. } | LearnError::Overflow { .. },
+            ) = error.downcast_ref()
             {
-                self.state.save_last_good_state(&self.learner);
+                let learner = &self.learner;
+                self.state
+                    .save_last_good_state(|state| state.save(learner, &|_| Ok(())));
             }
             return Err(error);
         }

@@ -207,11 +207,11 @@ impl RunState {
         Ok(self.metrics.write(&LoggedStep { step, metrics })?)
     }
 
-    /// Saves a checkpoint of the step that was done last.
+    /// Saves a checkpoint of the step that was done last; `more` adds to its folder.
     ///
     /// # Errors
     /// If it cannot be written; earlier checkpoints stay usable.
-    pub fn save(&mut self, learner: &Learner) -> Result<()> {
+    pub fn save(&mut self, learner: &Learner, more: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
         self.metrics.sync()?;
         self.position.keep_all()?;
         let (base, state) = (&self.base, &self.position.state);
@@ -219,7 +219,8 @@ impl RunState {
         let saved = self
             .folder
             .save_checkpoint(state.global_step, |folder: &Path| {
-                checkpoint::save(learner, base, state, folder, model_only)
+                checkpoint::save(learner, base, state, folder, model_only)?;
+                more(folder)
             })?;
         self.saved_step = self.step();
         // `save_total_limit` may take the checkpoint away that the run was resumed from.
@@ -231,13 +232,13 @@ impl RunState {
 
     /// After an error that ends the run by rule: logs the steps that wait and saves what they taught, so that only the step
     /// that failed is lost. A failure of that is a warning, because the error that is on its way says why the run ended.
-    pub fn save_last_good_state(&mut self, learner: &Learner) {
+    pub fn save_last_good_state(&mut self, save: impl FnOnce(&mut Self) -> Result<()>) {
         let logged = self.flush();
         let saved = logged.and_then(|()| {
             if self.is_saved() {
                 return Ok(());
             }
-            self.save(learner)
+            save(self)
         });
         match saved {
             Ok(()) if self.step() == 0 => {}

@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::actions::selection;
 use crate::config::Run;
 use crate::run::metrics::{Phase, PhaseTimer};
-use crate::run::trainer::{GenerationBatch, Trainer};
+use crate::run::trainer::{GenerationBatch, Rollouts, Trainer};
 
 /// Trains until the last step or until somebody asks to stop; returns the run's folder.
 ///
@@ -49,13 +49,20 @@ fn learn(trainer: &mut Trainer) -> Result<()> {
 
 /// What is learnt from until the next rollout.
 fn generate(trainer: &mut Trainer, timer: &mut PhaseTimer) -> Result<Option<GenerationBatch>> {
-    let (examples, prompts) = trainer.next_prompts()?; // [Q]
-    let mut groups = trainer.sample(&examples, &prompts, timer)?; // [Q][N] actions of the policy, scored
-    let open = selection::gate(&groups, &trainer.selection.external_when, trainer.key());
-    let Some(asked) = trainer.ask_teachers(&mut groups, &open, timer)? else {
-        return Ok(None);
-    }; // [Q][N + M] pools, scored
-    let batch = trainer.plan(groups, &asked, timer)?; // [Q][G] selected, credited, packed
+    let mut rollouts = Rollouts::default();
+    loop {
+        let (examples, prompts) = trainer.next_prompts()?; // [Q]
+        let mut groups = trainer.sample(&examples, &prompts, timer)?; // [Q][N] actions of the policy, scored
+        let open = selection::gate(&groups, &trainer.selection.external_when, trainer.key());
+        let Some(asked) = trainer.ask_teachers(&mut groups, &open, timer)? else {
+            return Ok(None);
+        }; // [Q][N + M] pools, scored
+        trainer.credit(&mut groups, timer)?; // [Q][G] selected, with advantages
+        if !trainer.wants_more(&mut rollouts, groups, asked) {
+            break;
+        }
+    }
+    let batch = trainer.plan(rollouts, timer)?; // packed, cut into micro-batches
     trainer.look_ahead(&batch)?; // slow teachers answer while the device learns
     Ok(Some(batch))
 }

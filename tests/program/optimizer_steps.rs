@@ -171,3 +171,79 @@ fn the_first_step_is_logged_and_evaluation_starts_when_asked() {
     assert_eq!(steps_with("eval_accuracy"), [0, 3, 4, 5]);
     assert_eq!(steps_with("timing_s/reward"), [1, 4, 5]);
 }
+
+/// Alpha 1 at every step makes the reference the policy that samples: the KL term is 0, where it grows without.
+#[test]
+fn a_reference_that_follows_the_policy_is_kept_in_checkpoints() {
+    let work = Workspace::new();
+    let keys = [
+        ("beta", "0.04"),
+        ("max_steps", "4"),
+        ("save_steps", "2"),
+        ("learning_rate", "1e-3"),
+    ];
+    let synced = |alpha: &'static str| {
+        let more = [
+            ("sync_ref_model", "true"),
+            ("ref_model_sync_steps", "1"),
+            ("ref_model_mixup_alpha", alpha),
+        ];
+        [&keys[..], &more].concat()
+    };
+    let frozen = work.train("frozen", &keys);
+    let kl = metric(&frozen, "kl");
+    assert!(kl[0] == 0.0 && kl[3] > 0.0, "{kl:?}");
+    let followed = work.train("followed", &synced("1"));
+    assert_eq!(metric(&followed, "kl"), [0.0; 4]);
+    let still = work.train("still", &synced("0"));
+    assert_eq!(metric(&still, "kl"), kl);
+    assert!(!frozen.join("checkpoint-2/reference.safetensors").exists());
+
+    let whole = work.train("whole", &synced("0.5"));
+    let resumed = work.path("resumed");
+    crate::support::run::copy_folder(&whole, &resumed);
+    std::fs::remove_dir_all(resumed.join("checkpoint-4")).expect("removed");
+    let again = [&synced("0.5")[..], &[("resume_from_checkpoint", "true")]].concat();
+    work.train("resumed", &again);
+    crate::support::run::assert_same_checkpoint(
+        &resumed.join("checkpoint-4"),
+        &whole.join("checkpoint-4"),
+    );
+}
+
+/// Without any reward every group is flat: each step asks `max_resample_times` further rollouts, and learns from the first.
+#[test]
+fn flat_groups_make_room_for_further_prompts() {
+    let work = Workspace::new();
+    let keys = [
+        ("dynamic_sampling", "true"),
+        ("max_resample_times", "2"),
+        ("max_steps", "1"),
+    ];
+    let flat = work.train(
+        "flat",
+        &[&keys[..], &[("reward_funcs", "[format]")]].concat(),
+    );
+    assert_eq!(metric(&flat, "dynamic_sampling/rollouts"), [3.0]);
+    assert_eq!(metric(&flat, "dynamic_sampling/flat_groups"), [6.0]);
+    assert_eq!(
+        completions_of(&flat, 1),
+        3 * 8,
+        "what was discarded is logged, too"
+    );
+    let rows = json_lines(&flat.join("completions.jsonl"));
+    let selected = rows.iter().filter(|row| row["selected"] == true).count();
+    assert_eq!(selected, 8, "a batch has its size");
+
+    // The expert's rewards differ from the policy's: nothing is flat.
+    let expert = format!("[{{name: expert, path: {}}}]", shown(&work.expert));
+    let more = [
+        ("reward_funcs", "[format]"),
+        ("external", expert.as_str()),
+        ("selection", "all"),
+        ("max_completion_length", "96"),
+    ];
+    let useful = work.train("useful", &[&keys[..], &more].concat());
+    assert_eq!(metric(&useful, "dynamic_sampling/rollouts"), [1.0]);
+    assert_eq!(metric(&useful, "dynamic_sampling/flat_groups"), [0.0]);
+}

@@ -71,13 +71,15 @@ const COMPOSING_FILES: [(&str, &str); 8] = [
 /// `(module, module)`: the flags of the command line are the keys of the configuration.
 const PAIRS: [(&str, &str); 1] = [("cli", "config")];
 /// Modules that put stages, or what they report, together; every other one uses at most one of them.
-const COMPOSERS: [&str; 10] = [
+const COMPOSERS: [&str; 12] = [
     "commands",
     "setup",
     "train",
     "trainer",
     "sft",
     "evaluation",
+    "state",
+    "position",
     "learner",
     "checkpoint",
     "demo",

@@ -18,7 +18,7 @@ pub use ending::Ending;
 pub use local::{LoadModel, LocalOptions, LocalTeacher};
 pub use recorded::{RecordedOptions, RecordedTeacher};
 pub use report::TeacherReport;
-pub use roster::{Roster, RosterAnswer, TeacherStatistics};
+pub use roster::{NeededLogprobs, Roster, RosterAnswer, TeacherStatistics};
 pub use token_texts::{TextLogprobs, TokenTexts};
 
 use std::path::PathBuf;
@@ -119,6 +119,8 @@ pub enum DropReason {
     ControlToken,
     /// The tokenizer has no token for a byte of the text.
     Unencodable,
+    /// The run needs to know how probable the text was to its teacher, and that is not known of this text.
+    NoLogprobs,
 }
 
 impl DropReason {
@@ -132,6 +134,7 @@ impl DropReason {
             Self::TooLong => "too_long",
             Self::ControlToken => "control_token",
             Self::Unencodable => "unencodable",
+            Self::NoLogprobs => "no_logprobs",
         }
     }
 }
@@ -322,17 +325,15 @@ pub fn to_action(
     })
 }
 
-/// How probable the text was to the teacher; `None` if it does not say, or if cleaning has changed its text: then its
-/// tokens are those of another one.
+/// How probable the text was to the teacher; `None` if it does not say. Where cleaning has cut the text, the tokens of what
+/// is left count, if the cuts lie between tokens: a token that is half cut has no probability of its own.
 fn text_logprobs(
     answer: &TeacherAnswer,
     text: &str,
     token_ids: &[u32],
     codec: &dyn TextCodec,
 ) -> Option<TextLogprobs> {
-    if text != answer.text {
-        return None;
-    }
+    let kept = place_of(text, &answer.text);
     let own = |own: &TokenLogprobs| {
         let sum = own
             .logprobs
@@ -345,12 +346,20 @@ fn text_logprobs(
             by_token: is_same.then(|| own.logprobs.clone()),
         })
     };
-    let shown = |texts: &TokenTexts| texts.of_text(text, token_ids, codec);
-    answer
+    let shown = |texts: &TokenTexts| texts.of_text(&answer.text, kept, token_ids, codec);
+    // A teacher that gives ids says for itself what a cut leaves of them.
+    let ids = answer
         .token_logprobs
         .as_ref()
-        .and_then(own)
+        .filter(|_| text == answer.text);
+    ids.and_then(own)
         .or_else(|| answer.token_texts.as_ref().and_then(shown))
+}
+
+/// The bytes of `whole` that `part`, a slice of it, takes.
+fn place_of(part: &str, whole: &str) -> std::ops::Range<usize> {
+    let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+    start..start + part.len()
 }
 
 #[cfg(test)]
@@ -508,7 +517,8 @@ mod tests {
         );
         assert_eq!(kept(with("a", vec![98, 0], 2)), (None, Some(-1.0)));
         assert_eq!(kept(with("a", vec![97, 0], 1)), (None, None));
-        assert_eq!(kept(with("a ", vec![97, 32, 0], 3)), (None, None));
+        let cut = with("a ", vec![97, 32, 0], 3);
+        assert_eq!(kept(cut), (None, None), "ids of another text");
     }
 
     #[test]
@@ -531,6 +541,20 @@ mod tests {
         let all = (Some(vec![-0.25, -0.25, -0.25]), Some(-0.75));
         assert_eq!(with("ab", &["a", "b", "<|im_end|>"]), all);
         assert_eq!(with("ab", &["ab"]), (None, Some(-0.25)));
-        assert_eq!(with("ab\n", &["a", "b", "\n"]), (None, None));
+        // What cleaning cut away is left out, and the end token is the one after the whole text.
+        let two = (Some(vec![-0.25, -0.25, 0.0]), Some(-0.5));
+        assert_eq!(with("ab\n", &["a", "b", "\n"]), two);
+        assert_eq!(with(" ab", &[" ", "a", "b"]), two);
+        assert_eq!(
+            with("\n\n ab \n", &["\n\n", " ", "a", "b", " \n", "<|im_end|>"]),
+            all
+        );
+        assert_eq!(
+            with("```\nab\n```", &["```", "\n", "ab", "\n```", "</s>"]),
+            (None, Some(-0.5))
+        );
+        // A token that is half cut has no probability of its own.
+        assert_eq!(with(" ab", &[" a", "b"]), (None, None));
+        assert_eq!(with("ab\n", &["a", "b\n"]), (None, None));
     }
 }

@@ -12,6 +12,30 @@ use crate::record::{Action, Example, Prompt};
 #[derive(Default)]
 pub struct Roster {
     teachers: Vec<Box<dyn Teacher>>,
+    needed: NeededLogprobs,
+}
+
+/// What must be known of an action for it to enter a pool: how probable it was to its teacher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NeededLogprobs {
+    /// Nothing.
+    #[default]
+    None,
+    /// The log-probability of the whole text.
+    OfText,
+    /// That of each of the policy's tokens.
+    OfTokens,
+}
+
+impl NeededLogprobs {
+    const fn are_in(self, action: &Action) -> bool {
+        let (tokens, text) = (&action.external_logprobs, &action.external_logprob_sum);
+        match self {
+            Self::None => true,
+            Self::OfText => tokens.is_some() || text.is_some(),
+            Self::OfTokens => tokens.is_some(),
+        }
+    }
 }
 
 /// What one call of [`Roster::act`] brought.
@@ -65,7 +89,16 @@ impl Roster {
                 return Err(TeacherError::NoActions(name.to_owned()));
             }
         }
-        Ok(Self { teachers })
+        Ok(Self {
+            teachers,
+            needed: NeededLogprobs::None,
+        })
+    }
+
+    /// The same, dropping every action of which `needed` is not known ([`DropReason::NoLogprobs`]).
+    #[must_use]
+    pub fn needing(self, needed: NeededLogprobs) -> Self {
+        Self { needed, ..self }
     }
 
     /// Whether there is no teacher at all.
@@ -124,13 +157,16 @@ impl Roster {
         }
         let mut actions = vec![Vec::new(); prompts.len()];
         let mut statistics = Vec::with_capacity(self.teachers.len());
+        let needed = self.needed;
         for (index, teacher) in self.teachers.iter_mut().enumerate() {
             let seed = teacher_seed(seed, index);
             let mut tally = TeacherStatistics::new(teacher.name());
             if !prompts.is_empty() {
                 ask(teacher.as_mut(), prompts, seed, |prompt, answer| {
                     let action = answer.and_then(|answer| {
-                        to_action(answer, &tally.name, codec, max_completion_length)
+                        let action = to_action(answer, &tally.name, codec, max_completion_length)?;
+                        let known = needed.are_in(&action);
+                        known.then_some(action).ok_or(DropReason::NoLogprobs)
                     });
                     if let Some(action) = tally.count(action) {
                         actions[prompt].push(action);
@@ -318,6 +354,43 @@ mod tests {
             ("weak", 2, 2, 4)
         );
         assert!(strong.dropped.is_empty() && weak.dropped.is_empty());
+    }
+
+    #[test]
+    fn actions_of_unknown_probability_are_dropped_where_it_is_needed() {
+        let (example, prompt) = (example("a"), prompt("a"));
+        let known = |text: &str, token_ids: Vec<u32>| TeacherAnswer {
+            token_logprobs: Some(crate::actions::teacher::TokenLogprobs {
+                logprobs: vec![-0.5; token_ids.len()],
+                token_ids,
+            }),
+            ..answer(text)
+        };
+        let answers = [known("a", vec![97, 0]), known("b", vec![1, 2]), answer("c")];
+        for (needed, left) in [
+            (NeededLogprobs::None, &["a", "b", "c"][..]),
+            (NeededLogprobs::OfText, &["a", "b"]),
+            (NeededLogprobs::OfTokens, &["a"]),
+        ] {
+            let teacher = Parrot {
+                name: "local",
+                num_actions: 3,
+                lists: None,
+                answers: answers.to_vec(),
+            };
+            let roster = Roster::new(vec![Box::new(teacher)]).expect("a teacher");
+            let mut roster = roster.needing(needed);
+            let found = roster
+                .act(&[(&example, &prompt)], 1, &Characters, 5)
+                .expect("answers");
+            let texts: Vec<&str> = found.actions[0]
+                .iter()
+                .map(|action| action.text.as_str())
+                .collect();
+            assert_eq!(texts, left, "{needed:?}");
+            let dropped = found.statistics[0].dropped.get(&DropReason::NoLogprobs);
+            assert_eq!(dropped.copied().unwrap_or(0), 3 - left.len());
+        }
     }
 
     /// Says the seed that it got.

@@ -1,5 +1,7 @@
 //! A server's tokens, which come as text, beside the policy's, which are numbers. Knows nothing of either's origin.
 
+use std::ops::Range;
+
 use super::TextCodec;
 
 /// The tokens of an answer as a server shows them, and how probable they were to its model.
@@ -21,40 +23,54 @@ pub struct TextLogprobs {
 }
 
 impl TokenTexts {
-    /// The log-probabilities of exactly this text, whose policy tokens are `token_ids`, end token included.
+    /// The log-probabilities of the bytes `kept` of a text; the policy's tokens of that part are `token_ids`, end token
+    /// included.
     ///
-    /// The tokens must spell the text. One more is taken for the end token; servers that do not show theirs leave it
-    /// out, and it then counts as certain (0): after a whole answer it nearly is, and a ratio π/q can only come out
-    /// smaller than it is. `None` if the tokens spell something else, for example because white space was cut off.
+    /// The tokens must spell the whole text, and `kept` must begin and end between two of them. One more is taken for the
+    /// end token; servers that do not show theirs leave it out, and it then counts as certain (0): after a whole answer it
+    /// nearly is, and a ratio π/q can only come out smaller than it is. `None` if the tokens spell something else, or one
+    /// of them is half cut.
     #[must_use]
     pub fn of_text(
         &self,
         text: &str,
+        kept: Range<usize>,
         token_ids: &[u32],
         codec: &dyn TextCodec,
     ) -> Option<TextLogprobs> {
         if self.logprobs.len() != self.pieces.len() {
             return None;
         }
-        let shown = self.end_of(text)?;
-        let mut logprobs = self.logprobs.clone();
-        logprobs.resize(shown + 1, 0.0);
+        let end = self.end_of(text)?;
+        let (first, last) = (self.boundary(kept.start)?, self.boundary(kept.end)?);
+        let pieces = &self.pieces[first..last];
+        let mut logprobs = self.logprobs[first..last].to_vec();
+        logprobs.push(self.logprobs.get(end).copied().unwrap_or(0.0));
         let sum = logprobs
             .iter()
             .map(|logprob| f64::from(*logprob))
             .sum::<f64>() as f32;
-        let is_same = token_ids.len() == shown + 1
-            && token_ids
-                .iter()
-                .zip(&self.pieces[..shown])
-                .all(|(id, piece)| {
-                    // Both sides show a part of a character as U+FFFD; the spelling of the whole is checked above.
-                    codec.decode(&[*id]) == String::from_utf8_lossy(piece)
-                });
+        let is_same = token_ids.len() == pieces.len() + 1
+            && token_ids.iter().zip(pieces).all(|(id, piece)| {
+                // Both sides show a part of a character as U+FFFD; the spelling of the whole is checked above.
+                codec.decode(&[*id]) == String::from_utf8_lossy(piece)
+            });
         Some(TextLogprobs {
             sum,
             by_token: is_same.then_some(logprobs),
         })
+    }
+
+    /// How many pieces spell the first `bytes` bytes, if these end with a piece.
+    fn boundary(&self, bytes: usize) -> Option<usize> {
+        let mut spelled = 0;
+        for (index, piece) in self.pieces.iter().enumerate() {
+            if spelled >= bytes {
+                return (spelled == bytes).then_some(index);
+            }
+            spelled += piece.len();
+        }
+        (spelled == bytes).then_some(self.pieces.len())
     }
 
     /// How many pieces spell the text; at most one may follow.
@@ -89,7 +105,7 @@ mod tests {
     fn found(texts: &TokenTexts, text: &str) -> Option<TextLogprobs> {
         let mut ids = Characters.encode(text).expect("ids");
         ids.push(0);
-        texts.of_text(text, &ids, &Characters)
+        texts.of_text(text, 0..text.len(), &ids, &Characters)
     }
 
     #[test]

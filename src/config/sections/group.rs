@@ -24,6 +24,10 @@ section! {
         num_generations: usize = Kind::Count(1, ACTIONS), "8";
         /// External models whose actions join the policy's; [] = plain GRPO.
         external: Vec<External> = external::LIST, "[]";
+        /// Sample further prompts in place of those whose group gives no gradient.
+        dynamic_sampling: bool = Kind::Bool, "false";
+        /// Further rollouts of one generation batch at most, for `dynamic_sampling`.
+        max_resample_times: usize = Kind::Count(1, 1000), "3";
         /// JSONL file that keeps every answer of an endpoint; null = external_cache.jsonl in `output_dir`.
         external_cache: Option<PathBuf> = Kind::Optional(&Kind::Path), "null";
         /// Whether answers come from the file, from the endpoint, or from the file where it has them.

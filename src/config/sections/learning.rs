@@ -100,6 +100,12 @@ section! {
         importance_sampling_level: ImportanceSamplingLevel = Kind::Choice(ImportanceSamplingLevel::NAMES), "token";
         /// Leave completions without an end token out of the loss.
         mask_truncated_completions: bool = Kind::Bool, "false";
+        /// Let the reference model of the KL term follow the policy.
+        sync_ref_model: bool = Kind::Bool, "false";
+        /// The policy's share when it does: alpha x policy + (1 - alpha) x reference.
+        ref_model_mixup_alpha: f64 = SHARE, "0.6";
+        /// Optimizer steps between two such moves.
+        ref_model_sync_steps: usize = Kind::Count(1, 1_000_000_000), "512";
         /// Multiply the KL term by the ratio.
         use_bias_correction_kl: bool = Kind::Bool, "false";
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::super::key::{Key, section};
-use super::super::ranges::{ACTIONS, ROWS, SEED, TEMPERATURE_OR_GREEDY};
+use super::super::ranges::{ACTIONS, ROWS, SEED, TEMPERATURE_OR_GREEDY, from_to};
 use super::super::special_values::{self, Interval, Resume};
 use super::super::value::Kind;
 use crate::options::{DeviceChoice, IntervalStrategy};
@@ -36,7 +36,7 @@ section! {
         /// Checkpoint folder to continue from; true = the last one of `output_dir`.
         resume_from_checkpoint: Resume = special_values::RESUME, "null";
         /// Steps in a row without any difference of rewards that end the run; null = it goes on.
-        watchdog_patience: Option<usize> = Kind::Optional(&Kind::Count(1)), "null";
+        watchdog_patience: Option<usize> = Kind::Optional(&Kind::Count(1, 1_000_000_000)), "null";
         /// Print sampled completions when metrics are logged.
         log_completions: bool = Kind::Bool, "false";
         /// Completions that are printed; null = all of the batch.
@@ -58,7 +58,7 @@ section! {
         /// Evaluate before the first step too.
         eval_on_start: bool = Kind::Bool, "false";
         /// Steps before the first evaluation, or passes with `eval_strategy: epoch`.
-        eval_delay: f64 = FROM_ZERO, "0";
+        eval_delay: f64 = from_to(0.0, 1e12), "0";
         /// Data files to evaluate; [] = the test split of `dataset_name`.
         eval_dataset_name: Vec<PathBuf> = Kind::List(&Kind::Path), "[]";
         /// Rows of each evaluated file at most, from the top; null = all.

@@ -236,7 +236,7 @@ fn lacks<'a>(prefix: &str, missing: impl Iterator<Item = &'a String>) -> Result<
 }
 
 /// The numbers of an f32 tensor; mean squares are at least 0.
-fn finite_values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, String> {
+pub(super) fn finite_values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, String> {
     let values: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(view.data());
     let least = if name.starts_with(MEAN_SQUARE) {
         0.0
@@ -251,7 +251,7 @@ fn finite_values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, String> 
 }
 
 /// What stands in the file.
-enum StateView<'a> {
+pub(super) enum StateView<'a> {
     /// f32 values, read back only when they are written.
     Values {
         tensor: &'a Tensor<1>,
@@ -261,7 +261,7 @@ enum StateView<'a> {
 }
 
 impl<'a> StateView<'a> {
-    fn new(tensor: &'a Tensor<1>) -> Self {
+    pub(super) fn new(tensor: &'a Tensor<1>) -> Self {
         let shape = tensor.dims();
         Self::Values { tensor, shape }
     }

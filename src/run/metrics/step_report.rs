@@ -57,6 +57,34 @@ pub fn of_teachers(statistics: &[TeacherStatistics]) -> StepMetrics {
     metrics
 }
 
+/// What asking took in all rollouts of a generation batch: counts, tokens, costs and waits add up, shares and means are
+/// averaged.
+#[must_use]
+pub fn of_rollouts(asked: &[StepMetrics]) -> StepMetrics {
+    if let [one] = asked {
+        return one.clone();
+    }
+    let mut names = StepMetrics::new();
+    asked.iter().for_each(|one| names.extend(one));
+    let mut metrics = StepMetrics::new();
+    for (name, _) in names.iter() {
+        let values = || asked.iter().filter_map(|one| one.get(name));
+        let adds_up = ["/dropped/", "/failures/"]
+            .iter()
+            .any(|part| name.contains(part))
+            || ["/requests", "tokens", "/cost", "_wait"]
+                .iter()
+                .any(|end| name.ends_with(end));
+        let value = if adds_up {
+            values().sum()
+        } else {
+            mean_ignoring_nan(values())
+        };
+        metrics.insert(name, value);
+    }
+    metrics
+}
+
 fn describe_report(metrics: &mut StepMetrics, prefix: &str, report: &TeacherReport) {
     let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
     let failed: usize = report.failures.values().sum();
@@ -415,3 +443,6 @@ fn tokens<'a>(learnt: &'a [Learnt<'a>]) -> impl Iterator<Item = Token<'a>> + 'a 
             })
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,15 +15,15 @@ use crate::actions::teacher::endpoint::{
     Budget, EndpointOptions, EndpointTeacher, Patience, RecordFile, RecordMode,
 };
 use crate::actions::teacher::{
-    ColumnTeacher, LoadModel, LocalOptions, LocalTeacher, RecordedOptions, RecordedTeacher, Roster,
-    Teacher,
+    ColumnTeacher, LoadModel, LocalOptions, LocalTeacher, NeededLogprobs, RecordedOptions,
+    RecordedTeacher, Roster, Teacher,
 };
 use crate::config::{Endpoint, External, ExternalSource, Local, Run};
 use crate::device::OpenDevice;
 use crate::json_lines;
 use crate::model::config::ModelConfig;
 use crate::model::weights::Weights;
-use crate::options::ExternalImagePaths;
+use crate::options::{ExternalImagePaths, ExternalRatio, WeightLevel};
 use crate::record::{Example, Prompt};
 use crate::run::folder::EXTERNAL_CACHE_FILE;
 use crate::run::stop::STOP;
@@ -44,7 +44,17 @@ pub fn roster(run: &Run, open: &OpenDevice, examples: &[Arc<Example>]) -> Result
             &mut shared,
         )?);
     }
-    Ok(Roster::new(teachers)?)
+    Ok(Roster::new(teachers)?.needing(needed_logprobs(run)))
+}
+
+/// What importance weights need to know of an action; other ways of learning need nothing.
+fn needed_logprobs(run: &Run) -> NeededLogprobs {
+    let group = &run.group;
+    match (group.external_ratio, group.external_is_level) {
+        (ExternalRatio::Is, WeightLevel::Token) => NeededLogprobs::OfTokens,
+        (ExternalRatio::Is | ExternalRatio::Snis, _) => NeededLogprobs::OfText,
+        _ => NeededLogprobs::None,
+    }
 }
 
 /// One external model by itself; `open` gives the device, if it needs one.

@@ -26,7 +26,6 @@ impl Trainer {
     /// # Errors
     /// If a picture can no longer be read.
     pub fn next_prompts(&mut self) -> Result<(Vec<Arc<Example>>, Vec<Arc<Prompt>>)> {
-        self.before = self.state.position.data.clone();
         if let Some(seen) = self.seen_ahead.take() {
             self.state.position.data.cursor = seen.cursor;
             return Ok((seen.examples, seen.prompts));

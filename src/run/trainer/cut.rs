@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
     use crate::learner::batch::{LossType, LossWeightOptions, loss_weights, micro_batches};
-    use crate::record::{Component, Prompt, Source, TokenBatch, TokenRow};
+    use crate::record::{Prompt, TokenBatch, TokenRow};
 
     /// Every combination of small sizes, whether or not one divides the other.
     fn grid() -> Vec<Cut> {
@@ -172,22 +172,7 @@ mod tests {
             rope_delta: 0,
             images: Vec::new(),
         });
-        let row = |index: usize| TokenRow {
-            prompt: index / 8,
-            source: Source::Policy,
-            token_ids: vec![7; 1 + index % 5],
-            mask: vec![1.0; 1 + index % 5],
-            advantages: vec![0.0; 1 + index % 5],
-            old_logprobs: None,
-            reference_logprobs: None,
-            sampling_logprobs: None,
-            kl_weight: 1.0,
-            likelihood: None,
-            component: Component::Policy,
-            scale: 1.0,
-            external_logprobs: None,
-            external_logprob_sum: None,
-        };
+        let row = |index: usize| TokenRow::plain(index / 8, vec![7; 1 + index % 5]);
         TokenBatch {
             prompts: vec![prompt; rows.div_ceil(8)],
             rows: (0..rows).map(row).collect(),

@@ -1,10 +1,10 @@
 //! How a run ends: at its last step, because somebody asked, or by a rule that it must not go on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Error, Result};
 
-use super::{GenerationBatch, Trainer};
+use super::{GenerationBatch, Trainer, reference};
 use crate::actions::reward::{ProcessError, RewardError};
 use crate::actions::teacher::TeacherError;
 use crate::learner::LearnError;
@@ -77,7 +77,11 @@ impl Trainer {
         if let Err(error) = self.sync_logs() {
             log::warn!("{error}");
         }
-        self.state.save_last_good_state(&self.learner);
+        let (run, reference) = (&self.run, self.reference.as_ref());
+        let more = |folder: &Path| reference::save(run, reference, folder);
+        let learner = &self.learner;
+        self.state
+            .save_last_good_state(|state| state.save(learner, &more));
     }
 }
 
@@ -86,7 +90,7 @@ impl Trainer {
 fn is_by_rule(error: &Error) -> bool {
     matches!(
         error.downcast_ref(),
-        Some(LearnError::Loss { .. } | LearnError::Gradient { .. })
+        Some(LearnError::Loss { .. } | LearnError::Gradient { .. } | LearnError::Overflow { .. })
     ) || error.is::<WatchdogError>()
         || error.is::<TeacherError>()
         || error.is::<RewardError>()

@@ -8,12 +8,15 @@ mod cut;
 mod end;
 mod open;
 mod plan;
+mod reference;
+mod resample;
 mod step;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use cut::{Cut, Part};
+pub use resample::Rollouts;
 
 use crate::actions::advantage::AdvantageOptions;
 use crate::actions::external_ratio::ExternalRatioOptions;

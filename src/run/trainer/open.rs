@@ -4,13 +4,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::{Cut, Trainer};
 use crate::config::Run;
-use crate::device::OpenDevice;
-use crate::learner::Learner;
-use crate::model::weights::Weights;
 use crate::record::Example;
 use crate::run::metrics::{CompletionsLog, JsonLines, Watchdog};
 use crate::run::rollout_file::{self, RolloutRow};
@@ -42,7 +39,7 @@ impl Trainer {
         let cut = Cut::of(&run, examples.len());
         let total = total_steps(&run, examples.len(), replay.as_ref().map(VecDeque::len))?;
         let resumes = opening.checkpoint.is_some();
-        let reference = reference(&run, &opening.learner, resumes, &opening.device)?;
+        let reference = super::reference::open(&run, &opening)?;
         let position = opening.position(&run, total, examples.len())?;
         let steps_per_pass = run.steps_per_epoch(examples.len());
         opening.check_space(&run, &position, steps_per_pass)?;
@@ -145,27 +142,4 @@ fn total_steps(run: &Run, rows: usize, replayed: Option<usize>) -> Result<u64> {
         );
     }
     Ok(wanted)
-}
-
-/// The frozen start, if there is a KL term: handles to the same tensors on a fresh run, loaded again on a resumed one.
-fn reference(
-    run: &Run,
-    learner: &Learner,
-    resumed: bool,
-    open: &OpenDevice,
-) -> Result<Option<Weights>> {
-    if run.loss.beta == 0.0 {
-        return Ok(None);
-    }
-    if !resumed {
-        return Ok(Some(learner.weights.clone()));
-    }
-    let start = &run.model.model_name_or_path;
-    let weights = Weights::load(start, &open.device, open.max_buffer_bytes);
-    weights.map(Some).with_context(|| {
-        format!(
-            "the KL term needs the start of the run, {}",
-            start.display()
-        )
-    })
 }

@@ -2,7 +2,8 @@
 
 use anyhow::{Result, bail};
 
-use super::{GenerationBatch, Trainer};
+use super::resample::Chosen;
+use super::{GenerationBatch, Rollouts, Trainer};
 use crate::actions::advantage;
 use crate::actions::external_ratio::{self, ExternalRatio};
 use crate::actions::selection;
@@ -10,28 +11,29 @@ use crate::kernels::{AdvantageRows, group_advantage};
 use crate::learner::batch::{self, LossWeightOptions, PackOptions};
 use crate::record::{Group, ScoredAction, Source, TokenBatch};
 use crate::run::metrics::step_report;
-use crate::run::metrics::{Phase, PhaseTimer, StepMetrics};
+use crate::run::metrics::{Phase, PhaseTimer};
 use crate::run::rollout_file;
 
 /// [row][token] log-probabilities.
 type Logprobs = Vec<Vec<f32>>;
 
 impl Trainer {
-    /// Selects, credits and packs the groups into what the coming optimizer steps learn from.
+    /// Selects the actions of a rollout that train and gives them their advantages.
     ///
     /// # Errors
-    /// If an action cannot be packed, there is nothing to learn from, or the device fails.
-    pub fn plan(
-        &mut self,
-        mut groups: Vec<Group>,
-        asked: &StepMetrics,
-        timer: &mut PhaseTimer,
-    ) -> Result<GenerationBatch> {
-        let step = self.next_step();
-        selection::choose(&mut groups, &self.selection, self.key());
-        external_ratio::admit(&mut groups, self.external_ratio.ratio);
+    /// If the device fails.
+    pub fn credit(&mut self, groups: &mut [Group], timer: &mut PhaseTimer) -> Result<()> {
+        selection::choose(groups, &self.selection, self.key());
+        external_ratio::admit(groups, self.external_ratio.ratio);
+        self.assign_advantages(groups)?;
+        self.rollouts += 1;
+        timer.lap(Phase::Adv);
+        Ok(())
+    }
+
+    fn assign_advantages(&self, groups: &mut [Group]) -> Result<()> {
         let weights = &self.run.data.reward_weights;
-        let values = advantage::of_groups(&groups, self.advantages, weights, &|input| {
+        let values = advantage::of_groups(groups, self.advantages, weights, &|input| {
             let rows = AdvantageRows {
                 rewards: &input.rewards,
                 groups: &input.groups,
@@ -41,8 +43,25 @@ impl Trainer {
             };
             group_advantage(&rows, &self.open.device)
         })?;
-        advantage::assign(&mut groups, &values);
-        timer.lap(Phase::Adv);
+        advantage::assign(groups, &values);
+        Ok(())
+    }
+
+    /// Packs the groups of one or several rollouts into what the coming optimizer steps learn from.
+    ///
+    /// # Errors
+    /// If an action cannot be packed, there is nothing to learn from, or the device fails.
+    pub fn plan(&mut self, rollouts: Rollouts, timer: &mut PhaseTimer) -> Result<GenerationBatch> {
+        let step = self.next_step();
+        let Chosen {
+            mut groups,
+            discarded,
+            metrics: asked,
+        } = self.take(rollouts);
+        if !discarded.is_empty() {
+            // What a batch shares, such as `scale_rewards: batch`, is that of the groups that train.
+            self.assign_advantages(&mut groups)?;
+        }
         let mut whole = batch::pack(&groups, &self.pack_options())?;
         if whole.rows.is_empty() && self.external_ratio.ratio != ExternalRatio::SftSelected {
             bail!(
@@ -53,10 +72,12 @@ impl Trainer {
         let stamped = external_ratio::stamp(&mut whole, &self.external_ratio, step - 1)?;
         let names: Vec<&str> = self.rewards.names().collect();
         let mut metrics = step_report::of_groups(&groups, &names, &self.external_names(&groups));
-        metrics.extend(asked);
+        metrics.extend(&asked);
         metrics.extend(&step_report::of_ratio(&stamped));
         self.write_rollouts(step, &groups)?;
-        self.rollouts += 1;
+        for group in &discarded {
+            self.completions.write(step, group)?;
+        }
         self.new_tokens += groups.iter().map(tokens_of).sum::<u64>();
         let micro_batches = batch::micro_batches(&whole, self.cut.micro_batches);
         let loss = self.loss_options();

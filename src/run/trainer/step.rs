@@ -1,8 +1,10 @@
 //! One optimizer step and what follows it: update, logs, held-out scores, checkpoints.
 
+use std::path::Path;
+
 use anyhow::Result;
 
-use super::{GenerationBatch, Part, Trainer};
+use super::{GenerationBatch, Part, Trainer, reference};
 use crate::learner::batch;
 use crate::learner::{LearnError, MicroBatchResult};
 use crate::record::{Group, TokenBatch};
@@ -112,6 +114,7 @@ impl Trainer {
         metrics.insert("num_tokens", position.state.num_input_tokens_seen as f64);
         metrics.extend(&batch.metrics);
         timer.record(&mut metrics);
+        self.sync_reference();
         let reward = metrics.get("reward").unwrap_or(f64::NAN);
         let found = self.watchdog.check(self.state.step(), &metrics);
         let logged = self
@@ -197,7 +200,9 @@ impl Trainer {
 
     pub(super) fn save(&mut self) -> Result<()> {
         self.sync_logs()?;
-        self.state.save(&self.learner)
+        let (run, reference) = (&self.run, self.reference.as_ref());
+        let more = |folder: &Path| reference::save(run, reference, folder);
+        self.state.save(&self.learner, &more)
     }
 
     /// Before a checkpoint: what a resumed run reads besides it is on the disk.
