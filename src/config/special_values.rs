@@ -89,6 +89,7 @@ fn read_resume(value: &Value) -> Result<Value, Fault> {
 pub(crate) const DEVICE: Kind = Kind::Custom {
     description: "one of auto, gpu, vulkan, metal, dx12, cpu, with an adapter's number or a part of its name after a colon (vulkan:1)",
     read: read_device,
+    write: Value::clone,
 };
 
 fn read_device(value: &Value) -> Result<Value, Fault> {

@@ -35,7 +35,7 @@ const HOST: [&str; 23] = [
     "teacher",
 ];
 /// What any host module may use besides itself: what travels, and what all of them read or draw alike.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 10] = [
     "record",
     "generator",
     "json_lines",
