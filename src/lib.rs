@@ -38,6 +38,9 @@ pub mod record;
 pub mod seed;
 pub mod statistics;
 
+// What only the operating system can do.
+pub mod system;
+
 // Files -> prompts -> groups with credit (host).
 pub mod actions;
 pub mod data;

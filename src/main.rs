@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use vision_ekipl::actions::teacher::endpoint::WithoutTraffic;
+use vision_ekipl::commands;
 use vision_ekipl::config::scrubbed;
 use vision_ekipl::printable::printable_lines;
 use vision_ekipl::run::metrics::{LogWriter, write_log_line};
@@ -19,13 +20,12 @@ fn main() -> ExitCode {
         .build();
     log::set_max_level(logger.filter());
     log::set_boxed_logger(Box::new(WithoutTraffic(logger))).expect("the first logger");
-    match vision_ekipl::commands::run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", printable_lines(&scrubbed(&message(&error))));
-            ExitCode::FAILURE
-        }
+    let ended = commands::run(cli);
+    if let Err(error) = &ended {
+        let text = scrubbed(&message(error));
+        commands::complain(&format!("error: {}", printable_lines(&text)));
     }
+    ExitCode::from(commands::exit_status(&ended))
 }
 
 /// The cause chain on one line, then every hint on a line of its own.

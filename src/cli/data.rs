@@ -49,6 +49,9 @@ pub struct DataArguments {
     /// Folder for the rows and `images/`.
     #[arg(long, value_name = "DIR", required_unless_present = "contact_sheet", value_parser = ExpandedPath)]
     pub out: Option<PathBuf>,
+    /// Replace files that are there.
+    #[arg(long)]
+    pub overwrite: bool,
     /// Pixels per side of a picture [default: 84; structure and transformation in full: 224].
     #[arg(long, value_name = "PIXELS", value_parser = whole::<u32>(28, 4096))]
     pub size: Option<u32>,

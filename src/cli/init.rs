@@ -17,6 +17,9 @@ pub struct InitArguments {
     /// Folder for the checkpoint.
     #[arg(long, value_name = "DIR", value_parser = ExpandedPath)]
     pub out: PathBuf,
+    /// Replace a checkpoint that is there.
+    #[arg(long)]
+    pub overwrite: bool,
     /// Task of rows that do not name theirs.
     #[arg(long = "task_name", visible_alias = "task-name", value_parser = clap::builder::PossibleValuesParser::new(Task::ALL.map(Task::name)))]
     pub task: Option<String>,

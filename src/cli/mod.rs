@@ -130,6 +130,9 @@ pub struct GenerateArguments {
     /// JSONL file for the completions.
     #[arg(long, value_name = "OUT.jsonl", requires = "input", value_parser = ExpandedPath)]
     pub output: Option<PathBuf>,
+    /// Replace the file of --output if it exists.
+    #[arg(long, requires = "output")]
+    pub overwrite: bool,
     /// Tokens of a completion at most.
     #[arg(long, visible_alias = "max_completion_length", value_name = "N", default_value_t = 512, value_parser = whole::<usize>(1, 1_048_576))]
     pub max_new_tokens: usize,
@@ -162,6 +165,9 @@ pub struct ScoreArguments {
     /// JSONL file for the results.
     #[arg(long, value_name = "OUT.jsonl", value_parser = ExpandedPath)]
     pub output: PathBuf,
+    /// Replace the file of --output if it exists.
+    #[arg(long)]
+    pub overwrite: bool,
     /// Divides the logits.
     #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = temperature)]
     pub temperature: f32,

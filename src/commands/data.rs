@@ -2,11 +2,13 @@
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use super::say::{say, say_line};
 use crate::cli::{CountingArguments, DataArguments, DataFamily};
 use crate::demo::run::render;
 use crate::synthetic::{
-    Difficulty, Expert, Family, Lesson, Renderer, Split, SyntheticOptions, contact_sheet,
+    Difficulty, Expert, Family, Lesson, Renderer, Split, SyntheticOptions, contact_sheet, outputs,
 };
+use crate::system::files::{self, Existing, Named};
 
 /// Answers of experts are held in memory until their files are written.
 const MOST_ANSWERS: u64 = 10_000_000;
@@ -30,28 +32,32 @@ pub(super) fn run(family: &DataFamily) -> Result<()> {
         options.expert_actions,
         options.experts.len()
     );
+    let existing = Existing::from(arguments.overwrite);
     if let Some(path) = &arguments.contact_sheet {
+        Named::new("--contact-sheet", path).may_be_written(existing)?;
         let sheet = contact_sheet(&options)?;
-        std::fs::write(path, sheet).with_context(|| {
+        files::write(path, sheet, existing).with_context(|| {
             format!(
                 "{}: cannot be written\nhint: check the folder of `--contact-sheet`",
                 path.display()
             )
         })?;
-        println!("{}", path.display());
-        return Ok(());
+        return say_line(&path.display().to_string());
+    }
+    for path in outputs(&options) {
+        Named::new("--out", &path).may_be_written(existing)?;
     }
     let summary = render(&options)?;
-    println!("{}", summary.rows.display());
+    let mut text = format!("{}\n", summary.rows.display());
     for expert in summary.experts {
-        println!(
-            "{} ({} of {} right)",
+        text.push_str(&format!(
+            "{} ({} of {} right)\n",
             expert.path.display(),
             expert.right,
             expert.actions
-        );
+        ));
     }
-    Ok(())
+    say(&text)
 }
 
 fn counting_family(arguments: &CountingArguments) -> Family {

@@ -3,13 +3,15 @@
 
 use anyhow::Result;
 
-use super::train::catch_interrupts;
+use super::interrupts;
+use super::say::say_line;
+use super::train::AFTER_STEP;
 use crate::cli::DemoArguments;
 use crate::demo::run::{Demo, Effort};
 
 /// `vision-ekipl demo`.
 pub(super) fn run(arguments: &DemoArguments) -> Result<()> {
-    catch_interrupts()?;
+    interrupts::catch(AFTER_STEP)?;
     let open = crate::device::open(&arguments.device.device)?;
     let effort = if open.is_software {
         Effort::SOFTWARE_VULKAN
@@ -35,7 +37,7 @@ pub(super) fn run(arguments: &DemoArguments) -> Result<()> {
             device: arguments.device.device.clone(),
             effort,
         };
-        println!("\n{}", demo.run()?);
+        say_line(&format!("\n{}", demo.run()?))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use burn::tensor::wgpu::wgpu::{Adapter, AdapterInfo, Features};
 use serde_json::{Value, json};
 
+use super::say::{say, say_line};
 use crate::cli::DoctorArguments;
 use crate::device::{self, OpenDevice};
 use crate::kernels::{SelfTest, self_test};
@@ -18,9 +19,9 @@ pub(super) fn run(arguments: &DoctorArguments) -> Result<()> {
     let open = device::open(&arguments.device.device)?;
     let tests = self_test(&open.device);
     if arguments.json {
-        println!("{:#}", report(&adapters, &open, &tests));
+        say_line(&format!("{:#}", report(&adapters, &open, &tests)))?;
     } else {
-        print(&adapters, &open, &tests);
+        say(&text(&adapters, &open, &tests))?;
     }
     match tests.iter().find(|test| !test.passed()) {
         None => Ok(()),
@@ -68,33 +69,33 @@ fn report(adapters: &[Value], open: &OpenDevice, tests: &[SelfTest]) -> Value {
     })
 }
 
-fn print(adapters: &[Value], open: &OpenDevice, tests: &[SelfTest]) {
+fn text(adapters: &[Value], open: &OpenDevice, tests: &[SelfTest]) -> String {
+    let mut lines = Vec::new();
     if adapters.is_empty() {
-        println!("adapters: none (no Vulkan, Metal or DX12 driver was found)");
+        lines.push("adapters: none (no Vulkan, Metal or DX12 driver was found)".to_owned());
     }
     for adapter in adapters {
-        println!("adapter: {}", adapter["name"].as_str().unwrap_or("unnamed"));
+        let name = adapter["name"].as_str().unwrap_or("unnamed");
+        lines.push(format!("adapter: {name}"));
         for (key, value) in adapter
             .as_object()
             .into_iter()
             .flatten()
             .filter(|(key, _)| *key != "name")
         {
-            println!(
-                "  {key}: {}",
-                value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned)
-            );
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            lines.push(format!("  {key}: {value}"));
         }
     }
     let reason = open
         .reason
         .map_or_else(String::new, |reason| format!(" ({reason})"));
-    println!(
+    lines.push(format!(
         "device: {}{reason}\ncompiler: {}\n",
         open.description, open.compiler
-    );
+    ));
     let row = |test: &SelfTest| {
         let verdict = if test.passed() { "ok" } else { "WRONG" };
         vec![
@@ -105,16 +106,14 @@ fn print(adapters: &[Value], open: &OpenDevice, tests: &[SelfTest]) {
         ]
     };
     let rows: Vec<Vec<String>> = tests.iter().map(row).collect();
-    print!(
-        "{}",
-        table(
-            &[
-                "kernel against double precision",
-                "worst",
-                "allowed",
-                "verdict"
-            ],
-            &rows
-        )
-    );
+    lines.push(table(
+        &[
+            "kernel against double precision",
+            "worst",
+            "allowed",
+            "verdict",
+        ],
+        &rows,
+    ));
+    lines.join("\n")
 }

@@ -4,29 +4,30 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::train::end_at_interrupts;
+use super::interrupts::{self, FirstSignal};
+use super::say::say;
 use crate::cli::EvalArguments;
 use crate::config::{self, Purpose};
 use crate::record::Task;
 use crate::run::evaluation::{self, EvaluationReport, EvaluationResult};
 use crate::run::metrics::{Progress, table};
 use crate::run::setup;
+use crate::system::files::{self, Existing, Named};
 
 /// `vision-ekipl eval`.
 pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
-    end_at_interrupts()?;
+    interrupts::catch(FirstSignal::Ends)?;
     let run = config::load(Purpose::Eval, &arguments.config, &arguments.flags())?;
     run.log_remarks();
+    // Tried before the work, written after it.
+    if let Some(path) = &arguments.output {
+        let output = Named::new("--output", path);
+        output.is_none_of(&setup::inputs(&run, &arguments.config))?;
+        output.may_be_written(Existing::from(run.output.overwrite))?;
+        files::try_out(path).with_context(|| unwritable(path))?;
+    }
     let open = setup::open_device(&run.runtime.device)?;
     let mut subject = evaluation::Subject::open(&run, &open)?;
-    // Tried before the work, written after it; the table is on the screen by then.
-    if let Some(path) = &arguments.output {
-        let opened = std::fs::File::options()
-            .append(true)
-            .create(true)
-            .open(path);
-        opened.with_context(|| unwritable(path))?;
-    }
     let sets = evaluation::all_sets(&run, &subject.encoder)?;
     let parameters = subject.parameter_count as u64;
     let mut evaluator = subject.evaluator(&run);
@@ -37,7 +38,8 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
         results.push(evaluator.evaluate(&set, &mut advance)?);
         progress.finish();
     }
-    print!("{}", render(&results));
+    let shown = render(&results);
+    let mut written = Ok(());
     if let Some(path) = &arguments.output {
         let report = EvaluationReport {
             model: run.model.model_name_or_path.display().to_string(),
@@ -48,9 +50,14 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
             results,
         };
         let json = serde_json::to_string_pretty(&report)?;
-        std::fs::write(path, json + "\n").with_context(|| unwritable(path))?;
+        written = files::write(path, json + "\n", Existing::Replace);
     }
-    Ok(())
+    // Neither of the two is lost with the other.
+    say(&shown)?;
+    match &arguments.output {
+        Some(path) => written.with_context(|| unwritable(path)),
+        None => Ok(()),
+    }
 }
 
 fn unwritable(path: &Path) -> String {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use super::output::Output;
 use super::rows::{self, Outcome, Row};
+use super::say::say_line;
 use crate::actions::generator::{Generate, SamplingParameters};
 use crate::cli::GenerateArguments;
 use crate::data::prompt::{PromptEncoder, PromptOptions};
@@ -30,7 +32,7 @@ struct Session {
 pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
     let session = Session::open(arguments)?;
     match (&arguments.input, &arguments.output) {
-        (Some(input), Some(output)) => session.complete_rows(input, output),
+        (Some(input), Some(output)) => session.complete_rows(input, arguments, output),
         _ => session.complete_prompt(arguments),
     }
 }
@@ -117,18 +119,27 @@ impl Session {
         );
         let outcome = self.complete(&[prompt])?.remove(0);
         if arguments.json {
-            println!("{}", serde_json::to_string(&outcome)?);
+            say_line(&serde_json::to_string(&outcome)?)
         } else {
-            println!("{}", outcome.text);
+            say_line(&outcome.text)
         }
-        Ok(())
     }
 
-    fn complete_rows(&self, input: &Path, output: &Path) -> Result<()> {
+    fn complete_rows(
+        &self,
+        input: &Path,
+        arguments: &GenerateArguments,
+        output: &Path,
+    ) -> Result<()> {
         let rows = rows::read(input)?;
+        let output = Output {
+            path: output,
+            existing: arguments.overwrite.into(),
+        };
+        output.check(input, &arguments.model, &rows)?;
         let prompt = |row: &Row| row.prompt(&self.encoder);
         rows::check(&rows, &|row| prompt(row).map(|_| ()))?;
-        let mut output = rows::create(output, input)?;
+        let mut output = output.create()?;
         let mut progress = Progress::start("generate", rows.len() as u64, 0);
         for rows in rows.chunks(ROWS_AT_ONCE) {
             let prompts: Vec<_> = rows.iter().map(prompt).collect::<Result<_>>()?;

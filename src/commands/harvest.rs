@@ -3,10 +3,11 @@
 mod endpoint;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
+use super::interrupts::{self, FirstSignal};
+use super::say::say;
 use crate::actions::teacher::endpoint::{Estimate, RecordFile};
 use crate::cli::HarvestArguments;
 use crate::config::{self, Endpoint, External, ExternalSource, Purpose, Run};
@@ -14,13 +15,13 @@ use crate::data::dataset::Dataset;
 use crate::record::Example;
 use crate::run::metrics::table;
 use crate::run::setup;
-use crate::run::stop::STOP;
 use endpoint::Harvest;
 
 /// `vision-ekipl harvest`.
 pub(super) fn run(arguments: &HarvestArguments) -> Result<()> {
     let run = config::load(Purpose::Parts, &arguments.config, &arguments.keys.flags)?;
     run.log_remarks();
+    setup::check_outputs(&run, &arguments.config)?;
     let endpoints: Vec<(&External, &Endpoint)> =
         run.group.external.iter().filter_map(endpoint_of).collect();
     if endpoints.is_empty() {
@@ -37,7 +38,7 @@ pub(super) fn run(arguments: &HarvestArguments) -> Result<()> {
     if arguments.estimate {
         return estimate(&run, &endpoints, &examples, &record);
     }
-    ctrlc::set_handler(|| STOP.store(true, Ordering::SeqCst)).context("Ctrl-C cannot be caught")?;
+    interrupts::catch(FirstSignal::Finishes("stopping; what has come is kept"))?;
     let mut rewards = setup::rewards(&run)?;
     let mut left = arguments.max_cost;
     let mut rows = Vec::new();
@@ -47,13 +48,11 @@ pub(super) fn run(arguments: &HarvestArguments) -> Result<()> {
         left = left.map(|left| (left - harvest.report.cost).max(0.0));
         rows.push(harvest.row());
         if let Err(error) = ended {
-            print!("{}", table(&HEADERS, &rows));
+            say(&table(&HEADERS, &rows))?;
             return Err(error.context(format!("what has come so far is in {place}")));
         }
     }
-    print!("{}", table(&HEADERS, &rows));
-    println!("\nrecord: {place}");
-    Ok(())
+    say(&format!("{}\nrecord: {place}\n", table(&HEADERS, &rows)))
 }
 
 fn endpoint_of(external: &External) -> Option<(&External, &Endpoint)> {
@@ -115,6 +114,5 @@ fn estimate(
         "cost",
         "spent before",
     ];
-    print!("{}", table(&headers, &rows));
-    Ok(())
+    say(&table(&headers, &rows))
 }

@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 
+use super::say::say_line;
 use crate::cli::InitArguments;
 use crate::json_lines;
 use crate::record::Task;
-use crate::start::{Sizes, Start};
+use crate::start::{FILES, Sizes, Start};
+use crate::system::files::{Existing, Named};
 
 /// Numbers per query head; Qwen2-VL's rotary sections divide it.
 const HEAD: usize = 24;
@@ -15,6 +17,10 @@ const MOST_PARAMETERS: u64 = 1_000_000_000;
 
 /// `vision-ekipl init`.
 pub(super) fn run(arguments: &InitArguments) -> Result<()> {
+    for name in FILES {
+        let output = Named::new("--out", &arguments.out.join(name));
+        output.may_be_written(Existing::from(arguments.overwrite))?;
+    }
     let heads = arguments.hidden / HEAD;
     let template = arguments.prompt_template.as_ref().map(|path| {
         json_lines::read_text(path).with_context(|| {
@@ -51,6 +57,5 @@ pub(super) fn run(arguments: &InitArguments) -> Result<()> {
          --layers, --vision-width, --vision-depth or --vocabulary; larger models are trained from published checkpoints"
     );
     start.write(&arguments.out)?;
-    println!("{}", arguments.out.display());
-    Ok(())
+    say_line(&arguments.out.display().to_string())
 }

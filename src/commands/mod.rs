@@ -7,8 +7,11 @@ mod eval;
 mod generate;
 mod harvest;
 mod init;
+mod interrupts;
+mod output;
 mod reward_check;
 mod rows;
+mod say;
 mod score;
 mod study;
 mod teachers;
@@ -17,6 +20,8 @@ mod train;
 use anyhow::Result;
 
 use crate::cli::{Cli, Command};
+pub use interrupts::exit_status;
+pub use say::complain;
 
 /// Runs the command that was given.
 ///

@@ -7,11 +7,11 @@ mod scoring;
 mod text;
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind, Write};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use super::train::end_at_interrupts;
+use super::interrupts::{self, FirstSignal};
+use super::say::say;
 use crate::cli::RewardCheckArguments;
 use crate::config::{self, Purpose};
 use crate::data::dataset::Dataset;
@@ -22,7 +22,7 @@ use report::{Checked, LeftOut, Report};
 
 /// `vision-ekipl reward-check`.
 pub(super) fn run(arguments: &RewardCheckArguments) -> Result<()> {
-    end_at_interrupts()?;
+    interrupts::catch(FirstSignal::Ends)?;
     let run = config::load(Purpose::Parts, &arguments.config, &arguments.keys.flags)?;
     run.log_remarks();
     let limit = arguments.limit.unwrap_or(usize::MAX);
@@ -93,15 +93,4 @@ fn join<'a>(
         });
     }
     (known, left_out)
-}
-
-/// Prints a result, which may be long: a reader such as `head` may close the pipe early.
-fn say(text: &str) -> Result<()> {
-    let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(error).context("standard output cannot be written\nhint: check where it goes, and that the disk is not full")
-        }
-        _ => Ok(()),
-    }
 }

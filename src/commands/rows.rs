@@ -10,8 +10,7 @@ use serde_json::Value;
 
 use crate::data::dataset::read_conversations;
 use crate::data::prompt::PromptEncoder;
-use crate::record::{Example, Prompt};
-use crate::run::metrics::JsonLines;
+use crate::record::{Example, ImageSource, Prompt};
 
 /// A row as it is used.
 #[derive(Debug)]
@@ -44,6 +43,15 @@ pub(super) struct Outcome {
 }
 
 impl Row {
+    /// The places of its pictures.
+    pub fn pictures(&self) -> impl Iterator<Item = &Path> {
+        let images = self.example.images.iter();
+        images.filter_map(|image| match image {
+            ImageSource::Path(path) => Some(path.as_path()),
+            _ => None,
+        })
+    }
+
     /// Its prompt.
     pub fn prompt(&self, encoder: &PromptEncoder) -> Result<Arc<Prompt>> {
         let prompt = encoder.encode(&self.example);
@@ -82,17 +90,4 @@ pub(super) fn read(path: &Path) -> Result<Vec<Row>> {
 pub(super) fn check(rows: &[Row], usable: &(dyn Fn(&Row) -> Result<()> + Sync)) -> Result<()> {
     let results: Vec<Result<()>> = rows.par_iter().map(usable).collect();
     results.into_iter().collect()
-}
-
-/// An empty file for the results, which is not the one that the rows came from.
-pub(super) fn create(output: &Path, input: &Path) -> Result<JsonLines> {
-    if let (Ok(output), Ok(input)) = (output.canonicalize(), input.canonicalize())
-        && output == input
-    {
-        bail!(
-            "{}: --output is the file of --input, which would be lost\nhint: name another file",
-            output.display()
-        );
-    }
-    Ok(JsonLines::create(output)?)
 }

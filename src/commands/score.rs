@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
+use super::output::Output;
 use super::rows::{self, Outcome, Row};
 use crate::cli::ScoreArguments;
 use crate::data::prompt::{PromptEncoder, PromptOptions};
@@ -27,6 +28,11 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
         .suppress_vision_tokens
         .then(|| encoder.suppressed_tokens(config.text.vocab_size));
     let rows = rows::read(&arguments.input)?;
+    let output = Output {
+        path: &arguments.output,
+        existing: arguments.overwrite.into(),
+    };
+    output.check(&arguments.input, folder, &rows)?;
     let read = |row: &Row| -> Result<(Arc<Prompt>, Vec<u32>)> {
         let prompt = row.prompt(&encoder)?;
         let completion = completion(row, &encoder, &prompt, &config.text)?;
@@ -34,7 +40,7 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
     };
     rows::check(&rows, &|row| read(row).map(|_| ()))?;
     let learner = setup::load_learner(folder, scoring(arguments.temperature, suppressed), &open)?;
-    let mut output = rows::create(&arguments.output, &arguments.input)?;
+    let mut output = output.create()?;
     let mut progress = Progress::start("score", rows.len() as u64, 0);
     for row in &rows {
         let (prompt, completion_ids) = read(row)?;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use super::train::catch_interrupts;
+use super::interrupts;
+use super::say::{say, say_line};
+use super::train::AFTER_STEP;
 use crate::cli::StudyArguments;
 use crate::study::plan::{LAST_CHECKPOINT, Plan, command_line};
 use crate::study::report;
@@ -33,14 +35,13 @@ pub(super) fn run(arguments: &StudyArguments) -> Result<()> {
     };
     let plan = Plan::new(&base, &methods, (&families, &seeds), &places)?;
     if arguments.dry_run {
-        print_plan(&plan);
-        return Ok(());
+        return say(&plan_text(&plan));
     }
     std::fs::create_dir_all(&places.results)
         .with_context(|| format!("{}: cannot be created", places.results.display()))?;
     let mut session = Session::new(&base, &plan)?;
     if !arguments.report_only {
-        catch_interrupts()?;
+        interrupts::catch(AFTER_STEP)?;
         session.run(&arguments.device, arguments.jobs)?;
     }
     let missing = session.missing();
@@ -48,7 +49,11 @@ pub(super) fn run(arguments: &StudyArguments) -> Result<()> {
     let out = arguments.report.clone();
     let out = out.unwrap_or_else(|| arguments.output.join("report"));
     let files = report::write_report(&results, &missing, &base.baseline, &out)?;
-    println!("{}\n{}", files.markdown.display(), files.html.display());
+    say_line(&format!(
+        "{}\n{}",
+        files.markdown.display(),
+        files.html.display()
+    ))?;
     let failed: Vec<&MissingRun> = missing
         .iter()
         .filter(|run| run.kind == MissingKind::Failed)
@@ -123,13 +128,15 @@ fn methods(arguments: &StudyArguments, part: &PartSettings) -> Result<Vec<Method
     Ok(all)
 }
 
-fn print_plan(plan: &Plan) {
-    for task in &plan.tasks {
-        println!("# {}\n{}", task.label, command_line(&task.words));
-    }
-    println!(
-        "# {} runs, {} commands; {LAST_CHECKPOINT}FOLDER}} stands for the newest checkpoint of the folder",
+fn plan_text(plan: &Plan) -> String {
+    let tasks = plan.tasks.iter();
+    let mut text: String = tasks
+        .map(|task| format!("# {}\n{}\n", task.label, command_line(&task.words)))
+        .collect();
+    text.push_str(&format!(
+        "# {} runs, {} commands; {LAST_CHECKPOINT}FOLDER}} stands for the newest checkpoint of the folder\n",
         plan.runs.len(),
         plan.tasks.len()
-    );
+    ));
+    text
 }

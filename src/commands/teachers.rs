@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-use super::train::end_at_interrupts;
+use super::interrupts::{self, FirstSignal};
+use super::say::say;
 use crate::actions::reward::{Rewards, ScoreContext};
 use crate::actions::teacher::{TeacherAnswer, clean_text};
 use crate::cli::TeachersArguments;
@@ -19,9 +20,10 @@ use round_trip::{Trip, round_trip};
 
 /// `vision-ekipl teachers`.
 pub(super) fn run(arguments: &TeachersArguments) -> Result<()> {
-    end_at_interrupts()?;
+    interrupts::catch(FirstSignal::Ends)?;
     let run = config::load(Purpose::Parts, &arguments.config, &arguments.keys.flags)?;
     run.log_remarks();
+    setup::check_outputs(&run, &arguments.config)?;
     if run.group.external.is_empty() {
         bail!(
             "`external` is [], so there is nobody to ask\nhint: add an entry with `path`, `model_name_or_path`, `base_url` or `column`"
@@ -34,26 +36,20 @@ pub(super) fn run(arguments: &TeachersArguments) -> Result<()> {
         let trip = round_trip(&run, external, &example);
         lines.push(describe(external, trip, &example, &mut rewards)?);
     }
-    println!(
-        "example `{}`, gold answer {}\n",
-        example.id, example.solution
-    );
-    print!(
-        "{}",
-        table(
-            &[
-                "source", "kind", "seconds", "tokens", "cost", "reward", "verdict"
-            ],
-            &lines
-                .iter()
-                .map(|line| line.cells.clone())
-                .collect::<Vec<_>>()
-        )
+    let headers = [
+        "source", "kind", "seconds", "tokens", "cost", "reward", "verdict",
+    ];
+    let cells: Vec<_> = lines.iter().map(|line| line.cells.clone()).collect();
+    let mut text = format!(
+        "example `{}`, gold answer {}\n\n{}",
+        example.id,
+        example.solution,
+        table(&headers, &cells)
     );
     for (external, line) in run.group.external.iter().zip(&lines) {
-        println!("\n{}:\n{}", external.name, line.text);
+        text.push_str(&format!("\n{}:\n{}\n", external.name, line.text));
     }
-    Ok(())
+    say(&text)
 }
 
 /// The row with this id, or the first one.

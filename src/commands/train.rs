@@ -1,14 +1,17 @@
 //! `train` and `sft`: resolve the configuration, then run it or say what it would take.
 
-use std::sync::atomic::Ordering;
+use anyhow::Result;
 
-use anyhow::{Context, Result};
-
+use super::interrupts::{self, FirstSignal};
+use super::say::{say, say_line};
 use crate::cli::TrainArguments;
 use crate::config::{self, Purpose, Run};
 use crate::model::config::ModelConfig;
-use crate::run::stop::STOP;
 use crate::run::{setup, sft, train};
+
+/// A run saves what it has learnt.
+pub(super) const AFTER_STEP: FirstSignal =
+    FirstSignal::Finishes("stopping after this step, with a checkpoint");
 
 /// `vision-ekipl train`.
 pub(super) fn train(arguments: &TrainArguments) -> Result<()> {
@@ -16,10 +19,9 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<()> {
     if arguments.dry_run {
         return dry_run(&run, Purpose::Train);
     }
-    catch_interrupts()?;
+    interrupts::catch(AFTER_STEP)?;
     let folder = train::train(run)?;
-    println!("{}", folder.display());
-    Ok(())
+    say_line(&folder.display().to_string())
 }
 
 /// `vision-ekipl sft`.
@@ -28,39 +30,16 @@ pub(super) fn sft(arguments: &TrainArguments) -> Result<()> {
     if arguments.dry_run {
         return dry_run(&run, Purpose::Sft);
     }
-    catch_interrupts()?;
+    interrupts::catch(AFTER_STEP)?;
     let folder = sft::fine_tune(run)?;
-    println!("{}", folder.display());
-    Ok(())
+    say_line(&folder.display().to_string())
 }
 
 fn load(arguments: &TrainArguments, purpose: Purpose) -> Result<Run> {
     let run = config::load(purpose, &arguments.config, &arguments.keys.flags)?;
     run.log_remarks();
+    setup::check_outputs(&run, &arguments.config)?;
     Ok(run)
-}
-
-/// The first Ctrl-C saves and ends; a second one ends at once.
-pub(super) fn catch_interrupts() -> Result<()> {
-    let handler = || {
-        if STOP.swap(true, Ordering::SeqCst) {
-            end();
-        }
-        log::warn!(
-            "stopping after this step, with a checkpoint; press Ctrl-C again to stop at once"
-        );
-    };
-    ctrlc::set_handler(handler).context("Ctrl-C cannot be caught")
-}
-
-/// Ctrl-C ends at once, and with us the programs that reward.
-pub(super) fn end_at_interrupts() -> Result<()> {
-    ctrlc::set_handler(end).context("Ctrl-C cannot be caught")
-}
-
-fn end() {
-    crate::actions::reward::end_processes();
-    std::process::exit(130);
 }
 
 /// Prints the resolved configuration, the steps, and an estimate of the device memory.
@@ -80,15 +59,15 @@ fn dry_run(run: &Run, purpose: Purpose) -> Result<()> {
     let lengths = sample.iter().map(|example| encoder.check(example));
     let lengths: Vec<usize> = lengths.collect::<Result<_, _>>()?;
     let longest = lengths.into_iter().max().unwrap_or(0);
-    println!("{}", run.to_yaml().trim_end());
-    println!(
-        "\n# {rows} rows ({} rejected), {steps} optimizer steps, prompts of up to {longest} tokens",
+    let mut text = format!(
+        "{}\n\n# {rows} rows ({} rejected), {steps} optimizer steps, prompts of up to {longest} tokens\n",
+        run.to_yaml().trim_end(),
         dataset.rejected.len()
     );
     for (what, bytes) in memory(run, &config, longest, purpose) {
-        println!("# {:>9.1} MB  {what}", bytes as f64 / 1e6);
+        text.push_str(&format!("# {:>9.1} MB  {what}\n", bytes as f64 / 1e6));
     }
-    Ok(())
+    say(&text)
 }
 
 /// Device memory by part, in bytes: what is certain (weights, gradients, moments) and what follows from the shapes.

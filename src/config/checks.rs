@@ -11,6 +11,7 @@ use super::purpose::{self, Purpose};
 use super::run::Run;
 use super::sizes;
 use super::special_values::Resume;
+use super::table;
 use crate::options::{
     AdvantageBaseline, ExternalRatio, ImportanceSamplingLevel, IntervalStrategy, LossType,
     ObjectiveAggregation, ScaleRewards, SchedulerType, Selection, WeightLevel,
@@ -151,14 +152,13 @@ fn output(run: &Run, raw: &RawConfig) -> Check {
             "use sum_then_normalize for a replay".to_owned(),
         ));
     }
-    if output.dump_rollouts.is_some() && output.dump_rollouts == output.replay_rollouts {
-        let problem =
-            "is the file of `replay_rollouts`, which would be overwritten while it is read";
+    let unknown = |name: &&String| table::find(name).is_none();
+    if let Some(name) = output.resume_allow_changes.iter().find(unknown) {
         return Err(wrong(
             raw,
-            "dump_rollouts",
-            problem.to_owned(),
-            "name another file".to_owned(),
+            "resume_allow_changes",
+            format!("names `{name}`, which is no key"),
+            format!("the nearest is `{}`", table::nearest(name)),
         ));
     }
     Ok(())
@@ -630,10 +630,10 @@ mod tests {
                 ["one starts afresh, the other continues", "hint: keep one"],
             ),
             (
-                "dump_rollouts: r.jsonl\nreplay_rollouts: r.jsonl",
+                "resume_allow_changes: [seed, betta]",
                 [
-                    "`dump_rollouts` is the file of `replay_rollouts`",
-                    "hint: name another",
+                    "`resume_allow_changes` names `betta`, which is no key",
+                    "hint: the nearest is `beta`",
                 ],
             ),
         ] {

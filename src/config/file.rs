@@ -220,7 +220,7 @@ fn note(reason: &str, names: &BTreeSet<String>) -> String {
     format!("{} {verb} no effect: {reason}", names.join(", "))
 }
 
-fn mapping(path: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {
+pub(super) fn mapping(path: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {
     let wrong = |reason: String| ConfigError::Syntax {
         path: path.to_owned(),
         reason,

@@ -2,12 +2,13 @@
 //!
 //! [`load`] is the way in and [`Run`] what comes out. The parts, in the order of the flow: `sections/` declares every key
 //! once; `key` says what a key is, `value` what it takes, `table` lists all; `aliases` and `foreign` know other trainers' keys;
-//! `presets` published methods; `file` reads what was written, each value by itself; `resolve` completes it, `checks`
+//! `presets` published methods; `file` reads what was written, each value by itself; `resolve` completes it, `changes` compares it with a stored one, `checks`
 //! judges pairs of keys, and `run` holds the result with the arithmetic of batches. Knows nothing of models, data
 //! or devices, and opens no file but the one it is given.
 
 mod aliases;
 mod bounds;
+mod changes;
 mod checks;
 mod error;
 mod external;
@@ -39,6 +40,7 @@ pub use crate::options::{
     SchedulerType, ScoreCompat, Selection, SelectionTies, SftTarget, SupervisedShare, VerifyImages,
     WeightLevel,
 };
+pub use changes::{Change, changes};
 pub use error::{ConfigError, Origin};
 pub use external::{Endpoint, External, ExternalSource, Local};
 pub(crate) use key::nearest_of;

@@ -17,6 +17,7 @@ use crate::run::metrics::Progress;
 use crate::run::{sft, train};
 use crate::start::{Sizes, Start};
 use crate::synthetic::{self, Expert, Family, Lesson, Split, SyntheticOptions, SyntheticSummary};
+use crate::system::files::{self, Existing};
 
 /// The demo's configurations, as they stand in `configs/demo/`.
 const CONFIGS: [(&str, &str); 3] = [
@@ -190,7 +191,7 @@ impl Demo {
             .find(|(known, _)| *known == name)
             .context("a demo configuration")?;
         let path = self.folder.join(format!("{name}.yaml"));
-        std::fs::write(&path, text)
+        files::write(&path, text, Existing::Replace)
             .with_context(|| format!("{}: cannot be written", path.display()))?;
         let is_sft = name == "sft";
         let rows = if is_sft { &data.sft } else { &data.train.rows };

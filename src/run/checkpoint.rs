@@ -2,21 +2,22 @@
 //!
 //! Knows nothing of when to save or of the folder's name and atomic appearance.
 
+mod error;
 mod model_files;
 mod optimizer_file;
 mod reference_file;
 mod space;
 
-use std::io;
 use std::path::Path;
 
 use burn::tensor::Device;
 
-use crate::device::{DeviceFailure, guard};
+use crate::device::guard;
 use crate::learner::Learner;
-use crate::model::weights::{UnusableValues, Weights, WeightsError};
-use crate::run::metrics::{MetricsError, TrainerState};
+use crate::model::weights::Weights;
+use crate::run::metrics::TrainerState;
 
+pub use error::CheckpointError;
 pub use space::{Course, planned_bytes};
 
 /// Optimizer moments, and exact parameters where the model's own files round them.
@@ -24,45 +25,6 @@ pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 
 /// A reference model that follows the policy.
 const REFERENCE_FILE: &str = "reference.safetensors";
-
-/// Why a checkpoint cannot be written or read.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// The model's files.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// `trainer_state.json`.
-    #[error(transparent)]
-    State(#[from] MetricsError),
-    /// The device gave up.
-    #[error(transparent)]
-    Device(#[from] DeviceFailure),
-    /// The weights are not ones to keep.
-    #[error(
-        "{0}; nothing was saved\nhint: lower learning_rate, then continue from an earlier checkpoint"
-    )]
-    Unusable(UnusableValues),
-    /// A file of the base model cannot be copied, or the optimizer's file cannot be read or written.
-    #[error(
-        "{path}: {source}\nhint: check that the file exists, that it may be accessed, and that the disk is not full"
-    )]
-    Io {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The optimizer's file does not belong to this model or this step.
-    #[error(
-        "{path}: {problem}\nhint: resume from another checkpoint, or start afresh with its folder as `model_name_or_path`"
-    )]
-    Optimizer {
-        /// The file.
-        path: String,
-        /// What is wrong.
-        problem: String,
-    },
-}
 
 /// Writes a model folder that transformers loads: weights as they were laid out, the other files of a model copied from
 /// `base`.
@@ -132,14 +94,6 @@ pub fn restore_reference(
     device: &Device,
 ) -> Result<(), CheckpointError> {
     reference_file::read(weights, &folder.join(REFERENCE_FILE), device)
-}
-
-/// For `map_err`: the file around an I/O error.
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
-    move |source| CheckpointError::Io {
-        path: path.display().to_string(),
-        source,
-    }
 }
 
 #[cfg(test)]

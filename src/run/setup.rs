@@ -6,6 +6,8 @@
 mod buffers;
 mod data;
 mod opening;
+mod outputs;
+mod resuming;
 mod rewards;
 mod teachers;
 
@@ -34,6 +36,8 @@ use crate::record::{Example, FinishReason, Prompt};
 pub use buffers::{check_supervised, check_training};
 pub use data::{data_file, dataset_options, load_dataset, picture_folder};
 pub(crate) use opening::{Opening, open};
+pub use outputs::{check_outputs, existing_dump, external_cache, inputs};
+pub(crate) use resuming::refuse_changes;
 pub use rewards::rewards;
 pub use teachers::{endpoint_teacher, record_file, roster, teacher_of};
 

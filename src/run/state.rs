@@ -4,22 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::config::{EvaluationKeys, IntervalStrategy, Run};
 use crate::learner::Learner;
 use crate::run::checkpoint;
-use crate::run::folder::RunFolder;
+use crate::run::folder::{RUN_FILES, RunFolder};
 use crate::run::metrics::{LoggedStep, MetricsLog, Progress, StepMetrics};
 use crate::run::position::Position;
-
-/// Files of a run besides its checkpoints.
-const RUN_FILES: [&str; 4] = [
-    "metrics.jsonl",
-    "completions.jsonl",
-    "trainer_state.json",
-    "config.yaml",
-];
 
 /// Whether a step's metrics were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,8 +71,7 @@ impl RunState {
         } = beginning;
         let (done, total) = (position.state.global_step, position.state.max_steps);
         folder.begin(&RUN_FILES)?;
-        std::fs::write(folder.path().join("config.yaml"), run.to_yaml())
-            .context("config.yaml cannot be written")?;
+        folder.write("config.yaml", &run.to_yaml())?;
         let label = run.output.run_name.as_deref().unwrap_or(label);
         Ok(Self {
             metrics: MetricsLog::open(folder.path(), resumes.then_some(done))?,

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::tokenizer::TokenizerIds;
 use crate::model::weights::Weights;
+use crate::system::files::{self, Existing};
 
 /// Sizes of a small model.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +59,7 @@ impl Sizes {
 pub fn write_checkpoint(folder: &Path, ids: &TokenizerIds, sizes: &Sizes, seed: u64) -> Result<()> {
     let config = config_json(ids, sizes);
     let path = folder.join("config.json");
-    std::fs::write(&path, format!("{config:#}\n"))
+    files::write(&path, format!("{config:#}\n"), Existing::Replace)
         .with_context(|| format!("{}: cannot be written", path.display()))?;
     let mut weights = random_weights(ids.vocabulary, sizes, seed);
     weights.lay_out_as_one_file();

@@ -34,6 +34,19 @@ pub struct Start {
     pub seed: u64,
 }
 
+/// The files that [`Start::write`] writes.
+pub const FILES: [&str; 9] = [
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "generation_config.json",
+    "config.json",
+    "model.safetensors",
+];
+
 impl Start {
     /// Writes the folder.
     ///

@@ -11,6 +11,8 @@ use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::BpeTrainer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
+use crate::system::files::{self, Existing};
+
 /// Qwen2's rule of where words end: digits one by one, letters with one leading character.
 const WORD: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
@@ -144,7 +146,8 @@ pub fn write_tokenizer(
 
 fn write(dir: &Path, name: &str, content: String) -> Result<(), TokenizerError> {
     let path = dir.join(name);
-    fs::write(&path, content).map_err(|source| TokenizerError::Write { path, source })
+    files::write(&path, content, Existing::Replace)
+        .map_err(|source| TokenizerError::Write { path, source })
 }
 
 fn special_id(first_special: usize, token: &str) -> u32 {

@@ -265,6 +265,7 @@ impl Plan {
             let mut flags = vec![
                 ("model", model.to_owned()),
                 ("output", file.display().to_string()),
+                ("overwrite", "true".to_owned()),
                 ("dataset_name", site.fill(&site.family.dataset_name)),
                 ("eval_dataset_name", site.test_files()),
                 ("output_dir", folder.display().to_string()),

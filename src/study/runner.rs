@@ -1,10 +1,10 @@
 //! Runs the commands of a plan, several at a time, each in a process of its own, and skips those that are done.
 //!
 //! Knows nothing of what a command computes. A command that was cut short is started again; a training run goes on from
-//! its last checkpoint, also when an earlier study was killed and left the process behind: its lock is waited for.
+//! its last checkpoint. Processes end with this one however it ends, after a checkpoint; a lock that is still held is waited for.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::plan::{LAST_CHECKPOINT, Task};
 use crate::run::folder;
 use crate::study::error::{StudyError, io_error};
+use crate::system::files::{self, Existing};
+use crate::system::guard::{self, Guard, LastWord};
 
 /// How often processes are looked after.
 const TICK: Duration = Duration::from_millis(100);
@@ -46,6 +48,8 @@ pub enum Outcome {
 struct Running {
     task: usize,
     child: Child,
+    /// Interrupts it if we are killed.
+    guard: Option<Guard>,
     log: PathBuf,
     words: Vec<String>,
     started: String,
@@ -148,10 +152,9 @@ impl Runner {
             words.extend([key.to_owned(), value.to_owned()]);
         }
         let log = task.marker.with_extension("log");
-        let mut options = OpenOptions::new();
-        let open = |options: &mut OpenOptions| options.create(true).append(true).open(&log);
-        let output = open(&mut options).map_err(io_error("write", &log))?;
+        let output = files::open_to_append(&log).map_err(io_error("write", &log))?;
         let errors = output.try_clone().map_err(io_error("write", &log))?;
+        let mut guard = guard::start(LastWord::Interrupt);
         let mut command = Command::new(&self.program);
         apart(&mut command);
         let child = command
@@ -162,9 +165,16 @@ impl Runner {
             .stderr(errors)
             .spawn()
             .map_err(io_error("start", &self.program))?;
+        if let Some(Err(error)) = guard.as_mut().map(|guard| guard.watch(child.id())) {
+            log::warn!(
+                "{}: it would outlive this program if that were killed: {error}",
+                task.label
+            );
+        }
         Ok(Started::Process(Running {
             task: index,
             child,
+            guard,
             log,
             words: written,
             started: first_start(&task.marker)?,
@@ -188,6 +198,7 @@ impl Runner {
                 still.push(process);
                 continue;
             };
+            process.guard.take().map(Guard::release);
             let index = process.task;
             ended.push(index);
             // A run that was asked to stop ends well, with a checkpoint, before its last step.
@@ -269,20 +280,13 @@ fn first_start(marker: &Path) -> Result<String, StudyError> {
     }
     let now = Timestamp::now().round(jiff::Unit::Second);
     let now = now.map_or_else(|_| Timestamp::now().to_string(), |now| now.to_string());
-    fs::write(&path, &now).map_err(io_error("write", &path))?;
+    files::write(&path, &now, Existing::Replace).map_err(io_error("write", &path))?;
     Ok(now)
 }
 
 fn write_json(path: &Path, done: &Done) -> Result<(), StudyError> {
-    let partial = path.with_extension("partial");
     let text = serde_json::to_string_pretty(done).unwrap_or_default();
-    let written = File::create(&partial).and_then(|mut file| {
-        use std::io::Write;
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-    });
-    written.map_err(io_error("write", &partial))?;
-    fs::rename(&partial, path).map_err(io_error("write", path))
+    files::write_whole(path, text).map_err(io_error("write", path))
 }
 
 /// Puts the newest checkpoint where the words ask for it.

@@ -10,6 +10,7 @@ use super::family::Split;
 use super::options::SyntheticOptions;
 use super::picture;
 use super::row::{Images, Row};
+use crate::system::files::{self as system, Existing};
 
 fn cannot_write(path: &Path) -> impl FnOnce(std::io::Error) -> SyntheticError {
     let path = path.to_owned();
@@ -41,7 +42,7 @@ pub(crate) fn write_example(
             path: path.clone(),
             source,
         })?;
-        fs::write(&path, png).map_err(cannot_write(&path))?;
+        system::write(&path, png, Existing::Replace).map_err(cannot_write(&path))?;
         images.push(image);
     }
     let image = if images.len() == 1 {
@@ -61,17 +62,41 @@ pub(crate) fn write_example(
     })
 }
 
+/// The files of rows and actions that these options write, and the pictures of such rows that are there.
+#[must_use]
+pub fn outputs(options: &SyntheticOptions) -> Vec<PathBuf> {
+    let mut paths = vec![rows_path(options)];
+    let experts = options.experts.iter();
+    paths.extend(experts.map(|expert| actions_path(options, &expert.name)));
+    let pictures = fs::read_dir(options.out.join("images"));
+    let beginning = format!("{}{}-", options.family.id_prefix(), options.split.name());
+    let is_of_rows = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let number = name.strip_prefix(&beginning).unwrap_or_default();
+        number.starts_with(|letter: char| letter.is_ascii_digit())
+    };
+    let pictures = pictures.into_iter().flatten().flatten();
+    paths.extend(pictures.map(|entry| entry.path()).filter(is_of_rows));
+    paths
+}
+
+fn rows_path(options: &SyntheticOptions) -> PathBuf {
+    let (family, split) = (options.family.name(), options.split.name());
+    options.out.join(format!("{family}-{split}.json"))
+}
+
+fn actions_path(options: &SyntheticOptions, source: &str) -> PathBuf {
+    let (family, split) = (options.family.name(), options.split.name());
+    options.out.join(format!("{family}-{split}-{source}.jsonl"))
+}
+
 /// Writes the rows as a JSON list and returns its path.
 pub(crate) fn write_rows(
     options: &SyntheticOptions,
     rows: &[Row],
 ) -> Result<PathBuf, SyntheticError> {
     let text = serde_json::to_string_pretty(rows).map_err(SyntheticError::Json)?;
-    let (family, split) = (options.family.name(), options.split.name());
-    write_whole(
-        options.out.join(format!("{family}-{split}.json")),
-        text.as_bytes(),
-    )
+    write_whole(rows_path(options), text.as_bytes())
 }
 
 /// Writes an expert's actions as JSON lines `{"id", "source", "text"}` and returns their path.
@@ -90,15 +115,11 @@ pub(crate) fn write_actions(
             lines.push(b'\n');
         }
     }
-    let (family, split) = (options.family.name(), options.split.name());
-    let name = format!("{family}-{split}-{source}.jsonl");
-    write_whole(options.out.join(name), &lines)
+    write_whole(actions_path(options, source), &lines)
 }
 
 /// Writes beside the file and renames, so that a run cut short leaves no half file under the real name.
 pub(crate) fn write_whole(path: PathBuf, content: &[u8]) -> Result<PathBuf, SyntheticError> {
-    let partial = path.with_extension("partial");
-    let written = fs::write(&partial, content).and_then(|()| fs::rename(&partial, &path));
-    written.map_err(cannot_write(&path))?;
+    system::write_whole(&path, content).map_err(cannot_write(&path))?;
     Ok(path)
 }

@@ -35,6 +35,8 @@ pub use family::{Difficulty, Family, Renderer, Split};
 pub use lesson::Lesson;
 pub use options::SyntheticOptions;
 
+pub use files::outputs;
+
 use drawn::Drawn;
 use expert::Utterance;
 use row::Row;

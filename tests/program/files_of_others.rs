@@ -39,7 +39,13 @@ fn lines(rows: &[Value]) -> String {
 fn scored(work: &Workspace, input: &Path) -> Vec<Value> {
     let (model, output) = (golden_path("qwen2vl-tiny"), work.path("scores.jsonl"));
     let device = ["score", "--model", text(&model), "--device", "cpu"];
-    let files = ["--input", text(input), "--output", text(&output)];
+    let files = [
+        "--input",
+        text(input),
+        "--output",
+        text(&output),
+        "--overwrite",
+    ];
     program(&[&device[..], &files[..]].concat()).done();
     json_lines(&output)
         .iter()

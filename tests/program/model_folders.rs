@@ -36,6 +36,7 @@ fn score(work: &Workspace, model: &Path) -> (Said, Vec<f64>, Value) {
         text(&input),
         "--output",
         text(&output),
+        "--overwrite",
         "--device",
         "cpu",
     ]);

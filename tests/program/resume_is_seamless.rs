@@ -257,7 +257,7 @@ fn a_killed_program_continues() {
     assert_same_checkpoint(&killed.join("checkpoint-30"), &whole.join("checkpoint-30"));
 }
 
-/// Ctrl-C saves what was done so far, whatever `save_steps` says, and ends without an error.
+/// Ctrl-C saves what was done so far, whatever `save_steps` says.
 #[cfg(unix)]
 #[test]
 fn an_interrupted_program_saves_and_continues() {
@@ -278,10 +278,8 @@ fn an_interrupted_program_saves_and_continues() {
         std::thread::sleep(Duration::from_millis(2));
     }
     crate::support::program::signal(child.id(), rustix::process::Signal::INT);
-    assert!(
-        child.wait().expect("ended").success(),
-        "Ctrl-C is no failure"
-    );
+    let ended = child.wait().expect("ended");
+    assert_eq!(ended.code(), Some(130), "as shells have it");
     let saved: Vec<String> = names(&stopped)
         .into_iter()
         .filter(|name| name.starts_with("checkpoint-"))
@@ -294,4 +292,81 @@ fn an_interrupted_program_saves_and_continues() {
     assert!(status.expect("ended").success());
     assert_same_logs(&stopped, &whole);
     assert_same_checkpoint(&stopped.join("checkpoint-30"), &whole.join("checkpoint-30"));
+}
+
+/// What results depend on is refused by name unless it is allowed by name; the rest is the run's own business.
+#[test]
+fn a_run_that_is_told_something_else_is_not_the_same_run() {
+    let work = Workspace::new();
+    let short = [("max_steps", "2"), ("save_steps", "1")];
+    work.train("run", &short);
+    let resume = [("resume_from_checkpoint", "true"), ("max_steps", "3")];
+    let told = |more: &[(&str, &str)]| {
+        let keys = with(&with(&short, &resume), more);
+        work.try_train("run", &keys)
+            .map_err(|error| format!("{error:#}"))
+    };
+    let other_rows = shown(&work.expert);
+    for (key, value, was, allow) in [
+        ("seed", "8", "`seed` was 7, is 8", "seed,data_seed"),
+        ("beta", "0.5", "`beta` was 0.0, is 0.5", "beta"),
+        (
+            "learning_rate",
+            "1e-3",
+            "`learning_rate` was 0.0003, is 0.001",
+            "learning_rate",
+        ),
+        (
+            "num_generations",
+            "8",
+            "`num_generations` was 4, is 8",
+            "num_generations",
+        ),
+        (
+            "dataset_name",
+            &other_rows,
+            "`dataset_name` was",
+            "dataset_name",
+        ),
+        (
+            "freeze_vision_modules",
+            "true",
+            "is true",
+            "freeze_vision_modules",
+        ),
+    ] {
+        let error = told(&[(key, value)]).expect_err(key);
+        assert!(error.contains(was), "{error}");
+        let hint = format!("--resume_allow_changes {allow}");
+        assert!(error.contains(&hint), "{hint}: {error}");
+        assert_eq!(
+            metrics(&work.path("run")).len(),
+            3,
+            "{key}: nothing is touched"
+        );
+    }
+    let some = [
+        ("beta", "0.5"),
+        ("learning_rate", "1e-3"),
+        ("resume_allow_changes", "[beta]"),
+    ];
+    let error = told(&some).expect_err("one is not allowed");
+    assert!(!error.contains("`beta` was"), "{error}");
+    let all = [
+        ("beta", "0.5"),
+        ("learning_rate", "1e-3"),
+        ("resume_allow_changes", "[beta, learning_rate]"),
+    ];
+    told(
+        &[
+            &all[..],
+            &[("save_total_limit", "5"), ("logging_steps", "2")],
+        ]
+        .concat(),
+    )
+    .expect("allowed");
+    assert!(work.path("run/checkpoint-3").exists());
+    // From now on that is what the run is told.
+    let error = told(&[("max_steps", "4")]).expect_err("the old values are the change now");
+    assert!(error.contains("`beta` was 0.5, is 0.0"), "{error}");
 }

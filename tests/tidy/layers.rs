@@ -8,7 +8,7 @@ use super::source::{SourceFile, files};
 use super::{code_matches, matches, module, modules, report};
 
 /// Plain Rust on host data.
-const HOST: [&str; 23] = [
+const HOST: [&str; 25] = [
     "advantage",
     "batch",
     "cli",
@@ -32,10 +32,11 @@ const HOST: [&str; 23] = [
     "selection",
     "study",
     "synthetic",
+    "system",
     "teacher",
 ];
 /// What any host module may use besides itself: what travels, and what all of them read or draw alike.
-const SHARED: [&str; 10] = [
+const SHARED: [&str; 11] = [
     "record",
     "generator",
     "json_lines",
@@ -46,6 +47,7 @@ const SHARED: [&str; 10] = [
     "secret",
     "seed",
     "statistics",
+    "system",
 ];
 /// Files of host modules that put other stages together, each with what it is for.
 const COMPOSING_FILES: [(&str, &str); 8] = [
@@ -167,13 +169,41 @@ fn burns_backend_layers_are_named_by_kernels_only() {
 
 #[test]
 fn only_commands_and_metrics_print() {
+    let places = code_matches(r"\b(print|println|eprint|eprintln)!", &[]);
+    report(
+        "nothing prints by print! or eprint!",
+        "they end the program where nobody reads any more; commands/say.rs does not",
+        places,
+    );
     let places = code_matches(
-        r"\b(print|println|eprint|eprintln)!",
-        &["src/main.rs", "src/commands/", "src/run/metrics/"],
+        r"\bstd(out|err)\(\)",
+        &[
+            "src/commands/say.rs",
+            "src/run/metrics/",
+            "src/system/signals.rs",
+        ],
     );
     report(
-        "only main.rs, commands/ and run/metrics/ print",
+        "only commands/say.rs and run/metrics/ write to the standard streams",
         "standard output is for results; everything else logs",
+        places,
+    );
+}
+
+#[test]
+fn only_system_files_makes_files() {
+    let places = code_matches(
+        r"\bFile::(create|create_new|options)\b|\bfs::write\b|\bOpenOptions\b|\bWriter::from_path\b",
+        // The last two: a file is forced to the disk; a module of tests.
+        &[
+            "src/system/files.rs",
+            "src/run/folder/disk.rs",
+            "src/data/prompt/golden.rs",
+        ],
+    );
+    report(
+        "only system/files.rs makes files",
+        "nothing is written through links, or over what somebody else made",
         places,
     );
 }
@@ -201,10 +231,11 @@ fn each_outside_world_has_one_door() {
             "src/actions/reward/process.rs",
             "src/actions/reward/process/",
             "src/study/",
+            "src/system/guard.rs",
         ],
     );
     report(
-        "only reward/process.rs, its parts and study start a program",
+        "only reward/process.rs, its parts, study and the watcher of children start a program",
         "a run does not depend on what is installed; a study is this program, many times",
         places,
     );

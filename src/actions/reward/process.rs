@@ -110,6 +110,7 @@ impl RewardProcess {
                 Ok(values) => return Ok(values),
                 Err(fault) => fault,
             };
+            program::stand_still_if_ending();
             if !fault.is_accident() || restarts == self.options.max_restarts {
                 return Err(self.error(fault, restarts));
             }

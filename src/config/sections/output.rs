@@ -21,6 +21,8 @@ section! {
         run_name: Option<String> = Kind::Optional(&Kind::Text), "null";
         /// Start afresh in an `output_dir` that holds a run.
         overwrite_output_dir: bool = Kind::Bool, "false";
+        /// Replace a file that `dump_rollouts` or `--output` names and that exists.
+        overwrite: bool = Kind::Bool, "false";
         /// Optimizer steps between metric lines; below 1 a share of all steps.
         logging_steps: Interval = Kind::Interval, "10";
         /// Log the first step too.
@@ -37,6 +39,8 @@ section! {
         resume_from_checkpoint: Resume = special_values::RESUME, "null";
         /// Steps in a row without any difference of rewards that end the run; null = it goes on.
         watchdog_patience: Option<usize> = Kind::Optional(&Kind::Count(1, 1_000_000_000)), "null";
+        /// Keys that may have other values than the run that is continued had, although its results depend on them.
+        resume_allow_changes: Vec<String> = Kind::List(&Kind::Text), "[]";
         /// Print sampled completions when metrics are logged.
         log_completions: bool = Kind::Bool, "false";
         /// Completions that are printed; null = all of the batch.

@@ -13,7 +13,6 @@ mod template;
 mod turns;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +25,7 @@ pub use options::{DatasetOptions, Purpose};
 pub use template::{PromptStyle, QUESTION, supervised_target, task_template};
 
 use crate::record::{Example, ImageSource};
+use crate::system::files::{self, Existing};
 use container::RawRow;
 use layout::Layout;
 use row::RowReader;
@@ -191,7 +191,7 @@ pub fn write_rejected(rejected: &[RejectedRow], path: &Path) -> Result<(), Datas
                 _ => Ok(()),
             };
         }
-        let mut file = BufWriter::new(File::create(path)?);
+        let mut file = BufWriter::new(files::create(path, Existing::Replace)?);
         for row in rejected {
             serde_json::to_writer(&mut file, row)?;
             file.write_all(b"\n")?;

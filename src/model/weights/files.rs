@@ -117,7 +117,7 @@ impl WeightFiles {
 /// written there in every checkpoint.
 fn is_plain_name(name: &str) -> bool {
     let stem = name.strip_suffix(".safetensors").unwrap_or_default();
-    let is_ours = name == "optimizer.safetensors";
+    let is_ours = ["optimizer.safetensors", "reference.safetensors"].contains(&name);
     !stem.is_empty() && !stem.starts_with('.') && !is_ours && !name.contains(['/', '\\', ':', '\0'])
 }
 
@@ -267,6 +267,7 @@ mod tests {
             "config.json",
             "pytorch_model.bin",
             "optimizer.safetensors",
+            "reference.safetensors",
             "",
             "..",
         ] {

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -15,6 +15,7 @@ use safetensors::{Dtype, SafeTensorError, View};
 
 use super::files::{EMBEDDING, HEAD};
 use super::{Parameter, StoredTensor, Weights, WeightsError, host_values};
+use crate::system::files::{self, Existing};
 
 /// Numbers go into files as they lie in memory, and safetensors are little-endian.
 const _: () = assert!(
@@ -65,7 +66,8 @@ impl Weights {
         }
         if let Some(index) = &self.layout.index {
             let path = folder.join("model.safetensors.index.json");
-            fs::write(&path, format!("{index:#}\n")).map_err(io_error(&path))?;
+            files::write(&path, format!("{index:#}\n"), Existing::Replace)
+                .map_err(io_error(&path))?;
         }
         Ok(())
     }
@@ -153,7 +155,7 @@ pub fn write_tensors<V: View>(
     metadata: HashMap<String, String>,
 ) -> io::Result<()> {
     // The library renames a temporary file, which only its owner may read; a file made in the usual way knows the mask.
-    let usual = File::create_new(path)?.metadata()?.permissions();
+    let usual = files::open_or_create(path)?.metadata()?.permissions();
     let written = safetensors::serialize_to_file(tensors, Some(metadata), path);
     written.map_err(|error| match error {
         SafeTensorError::IoError(source) => source,

@@ -9,7 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use super::{CheckpointError, io_error};
+use super::error::{CheckpointError, io_error};
+use crate::system::files::{self, Existing};
 
 /// Files that transformers and others read beside the weights.
 const NAMES: [&str; 19] = [
@@ -55,25 +56,25 @@ struct ModelFiles {
 /// # Errors
 /// If a file cannot be read or written.
 pub(super) fn copy(base: &Path, folder: &Path) -> Result<(), CheckpointError> {
-    let files = sort(base).map_err(io_error(base))?;
-    for path in &files.copied {
+    let sorted = sort(base).map_err(io_error(base))?;
+    for path in &sorted.copied {
         let Some(name) = path.file_name() else {
             continue;
         };
         copy_content(path, &folder.join(name)).map_err(io_error(path))?;
     }
     NOTED.call_once(|| {
-        for link in &files.links {
+        for link in &sorted.links {
             log::warn!(
                 "{link:?} is a link that leaves the model's folder: checkpoints are without it\nhint: put the file itself there if they should have it"
             );
         }
-        if !files.others.is_empty() {
-            let named: Vec<String> = files.others.iter().take(3).map(|path| format!("{:?}", path.file_name().unwrap_or_default())).collect();
-            let more = if files.others.len() > 3 { ", ..." } else { "" };
+        if !sorted.others.is_empty() {
+            let named: Vec<String> = sorted.others.iter().take(3).map(|path| format!("{:?}", path.file_name().unwrap_or_default())).collect();
+            let more = if sorted.others.len() > 3 { ", ..." } else { "" };
             log::info!(
                 "{}: {} files are none that a model folder has, and checkpoints are without them: {}{more}",
-                base.display(), files.others.len(), named.join(", ")
+                base.display(), sorted.others.len(), named.join(", ")
             );
         }
     });
@@ -82,22 +83,22 @@ pub(super) fn copy(base: &Path, folder: &Path) -> Result<(), CheckpointError> {
 
 /// Bytes of what [`copy`] copies; what cannot be looked at counts nothing.
 pub(super) fn bytes(base: &Path) -> u64 {
-    let files = sort(base).unwrap_or_default().copied;
-    let sizes = files.iter().filter_map(|path| fs::metadata(path).ok());
+    let copied = sort(base).unwrap_or_default().copied;
+    let sizes = copied.iter().filter_map(|path| fs::metadata(path).ok());
     sizes.map(|data| data.len()).sum()
 }
 
 /// The content under the mode that a new file has; permissions of the original are not taken over, and nothing that exists
 /// is written to.
 fn copy_content(from: &Path, to: &Path) -> io::Result<()> {
-    let mut target = File::create_new(to)?;
+    let mut target = files::create(to, Existing::Refuse)?;
     io::copy(&mut File::open(from)?, &mut target).map(drop)
 }
 
 /// Sorts the entries of a model folder; folders and what is neither a file nor a link to one are left unmentioned.
 fn sort(base: &Path) -> io::Result<ModelFiles> {
     let homes = homes(base);
-    let mut files = ModelFiles::default();
+    let mut sorted = ModelFiles::default();
     for entry in fs::read_dir(base)? {
         let path = entry?.path();
         if !path.is_file() || is_ours_or_weights(&path) {
@@ -108,17 +109,17 @@ fn sort(base: &Path) -> io::Result<ModelFiles> {
             target.is_some_and(|target| homes.iter().any(|home| target.parent() == Some(home)))
         };
         if !path.file_name().is_some_and(belongs) {
-            files.others.push(path);
+            sorted.others.push(path);
         } else if is_at_home() {
-            files.copied.push(path);
+            sorted.copied.push(path);
         } else {
-            files.links.push(path);
+            sorted.links.push(path);
         }
     }
-    for list in [&mut files.copied, &mut files.links, &mut files.others] {
+    for list in [&mut sorted.copied, &mut sorted.links, &mut sorted.others] {
         list.sort();
     }
-    Ok(files)
+    Ok(sorted)
 }
 
 /// The folder itself, and the one that its configuration is a link into: the blobs of a hub cache, or a model folder that

@@ -14,7 +14,7 @@ use memmap2::Mmap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, View};
 
-use super::{CheckpointError, io_error};
+use super::error::{CheckpointError, io_error};
 use crate::learner::Learner;
 use crate::model::weights::{host_values, write_tensors};
 

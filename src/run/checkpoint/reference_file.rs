@@ -9,8 +9,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
+use super::error::{CheckpointError, io_error};
 use super::optimizer_file::{StateView, finite_values};
-use super::{CheckpointError, io_error};
 use crate::model::weights::{Weights, write_tensors};
 
 /// Writes the file.

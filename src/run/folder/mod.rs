@@ -9,10 +9,11 @@ mod error;
 pub use checkpoints::Checkpoint;
 pub use error::RunFolderError;
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use crate::system::files::{self, Existing};
 use error::io_error;
 
 /// Held by the run that writes the folder; the operating system releases it even when the process is killed.
@@ -21,6 +22,14 @@ const LOCK_FILE: &str = "run.lock";
 pub const EXTERNAL_CACHE_FILE: &str = "external_cache.jsonl";
 /// Written and removed to find out whether the folder takes data.
 const PROBE_FILE: &str = "write-probe.partial";
+
+/// Files of a run besides its checkpoints.
+pub const RUN_FILES: [&str; 4] = [
+    "metrics.jsonl",
+    "completions.jsonl",
+    "trainer_state.json",
+    "config.yaml",
+];
 
 /// The rows that a start refused; it may be the only thing that a start leaves behind, so it is no sign of a run.
 pub const REJECTED_FILE: &str = "rejected_rows.jsonl";
@@ -77,6 +86,15 @@ impl RunFolder {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Writes a small file of the run, as a whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self, name: &str, text: &str) -> Result<(), RunFolderError> {
+        let path = self.path.join(name);
+        files::write_whole(&path, text).map_err(io_error("write", &path))
     }
 
     /// Makes sure that the disk has room for all that the run will keep, and for one checkpoint more while it is written.
@@ -198,9 +216,7 @@ pub fn is_locked(output_dir: &Path) -> bool {
 
 fn take_lock(output_dir: &Path) -> Result<File, RunFolderError> {
     let path = output_dir.join(LOCK_FILE);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let mut lock = options.open(&path).map_err(io_error("write", &path))?;
+    let lock = files::open_or_create(&path).map_err(io_error("write", &path))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -220,11 +236,22 @@ fn take_lock(output_dir: &Path) -> Result<File, RunFolderError> {
             );
         }
     }
-    let id = format!("{}\n", std::process::id());
-    lock.set_len(0)
-        .and_then(|()| lock.write_all(id.as_bytes()))
-        .map_err(io_error("write", &path))?;
+    write_process_id(&lock).map_err(io_error("write", &path))?;
     Ok(lock)
+}
+
+/// Puts our number into a lock file; one with anything but a number in it is no lock file, and keeps its bytes.
+fn write_process_id(mut lock: &File) -> io::Result<()> {
+    let mut start = Vec::new();
+    lock.take(32).read_to_end(&mut start)?;
+    if !start.trim_ascii().iter().all(u8::is_ascii_digit) {
+        return Err(io::Error::other(
+            "it holds something else than the number of a process",
+        ));
+    }
+    lock.set_len(0)?;
+    lock.rewind()?;
+    lock.write_all(format!("{}\n", std::process::id()).as_bytes())
 }
 
 fn refuse_earlier_run(output_dir: &Path) -> Result<(), RunFolderError> {
@@ -250,7 +277,7 @@ fn refuse_earlier_run(output_dir: &Path) -> Result<(), RunFolderError> {
 /// Writes a file, forces it to the disk and removes it: a full disk or a quota shows here, not at the first checkpoint.
 fn probe(output_dir: &Path) -> Result<(), RunFolderError> {
     let path = output_dir.join(PROBE_FILE);
-    let written = File::create(&path).and_then(|mut file| {
+    let written = files::create(&path, Existing::Replace).and_then(|mut file| {
         file.write_all(&[0x5a; 1 << 16])?;
         file.sync_all()
     });
@@ -333,6 +360,31 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(LOCK_FILE), "4194304\n").unwrap();
         RunFolder::open(directory.path(), Mode::Fresh, None).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_file_that_is_none_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (lock, precious) = (directory.path().join(LOCK_FILE), directory.path().join("p"));
+        fs::write(&precious, "precious\n").unwrap();
+        std::os::unix::fs::symlink("p", &lock).unwrap();
+        let error = refused(directory.path(), Mode::Overwrite);
+        assert!(
+            error.contains("run.lock: cannot write: it is a symbolic link"),
+            "{error}"
+        );
+        fs::remove_file(&lock).unwrap();
+        fs::hard_link(&precious, &lock).unwrap();
+        let error = refused(directory.path(), Mode::Overwrite);
+        assert!(error.contains("several names"), "{error}");
+        fs::remove_file(&lock).unwrap();
+        fs::write(&lock, "precious\n").unwrap();
+        let error = refused(directory.path(), Mode::Overwrite);
+        assert!(error.contains("something else than the number"), "{error}");
+        for path in [precious, lock] {
+            assert_eq!(fs::read_to_string(path).unwrap(), "precious\n");
+        }
     }
 
     #[test]

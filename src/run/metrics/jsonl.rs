@@ -2,7 +2,7 @@
 //!
 //! Does not know what a row holds besides `step`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{LoggedStep, MetricsError};
 use crate::json_lines;
+use crate::system::files::{self, Existing};
 
 /// Name of the metrics log in `output_dir`.
 pub const METRICS_FILE: &str = "metrics.jsonl";
@@ -23,12 +24,12 @@ pub struct JsonLines {
 }
 
 impl JsonLines {
-    /// An empty file.
+    /// An empty file; `existing` says whether one that is there may go.
     ///
     /// # Errors
     /// The file cannot be created.
-    pub fn create(path: &Path) -> Result<Self, MetricsError> {
-        let file = File::create(path).map_err(MetricsError::io("create", path))?;
+    pub fn create(path: &Path, existing: Existing) -> Result<Self, MetricsError> {
+        let file = files::create(path, existing).map_err(MetricsError::io("create", path))?;
         Ok(Self {
             path: path.to_path_buf(),
             file,
@@ -41,20 +42,11 @@ impl JsonLines {
     /// # Errors
     /// The file cannot be read or cut, or a whole line is not an object with a `step`.
     pub fn resume(path: &Path, last_step: u64) -> Result<Self, MetricsError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(MetricsError::io("open", path))?;
+        let file = files::open_or_create(path).map_err(MetricsError::io("open", path))?;
         let keep = kept_bytes(path, &file, last_step)?;
         file.set_len(keep).map_err(MetricsError::io("cut", path))?;
         drop(file);
-        let file = OpenOptions::new()
-            .append(true)
-            .open(path)
-            .map_err(MetricsError::io("open", path))?;
+        let file = files::open_to_append(path).map_err(MetricsError::io("open", path))?;
         Ok(Self {
             path: path.to_path_buf(),
             file,
@@ -94,7 +86,11 @@ fn kept_bytes(path: &Path, mut file: &File, last_step: u64) -> Result<u64, Metri
     file.read_to_end(&mut content)
         .map_err(MetricsError::io("read", path))?;
     let mut kept = 0;
-    for line in json_lines::lines(&content).take_while(|line| line.is_whole) {
+    for line in json_lines::lines(&content) {
+        // What a kill left is the beginning of a row, or comes after whole ones; anything else is somebody's file.
+        if !line.is_whole && (line.number > 1 || begins_like_a_row(line.text)) {
+            break;
+        }
         let row: Option<Map<String, Value>> = json_lines::parse(line.text).ok();
         let step = row
             .as_ref()
@@ -117,6 +113,11 @@ fn kept_bytes(path: &Path, mut file: &File, last_step: u64) -> Result<u64, Metri
         kept = line.end as u64;
     }
     Ok(kept)
+}
+
+fn begins_like_a_row(text: &[u8]) -> bool {
+    const BEGINNING: &[u8] = b"{\"step\":";
+    text.starts_with(BEGINNING) || BEGINNING.starts_with(text)
 }
 
 /// `metrics.jsonl`: one flat object per logged step, `{"step": 10, "loss": 0.02, ...}`.
@@ -152,7 +153,7 @@ impl MetricsLog {
 /// A new file, or the existing one cut to the step of the checkpoint.
 pub(super) fn open(path: &Path, resumed: Option<u64>) -> Result<JsonLines, MetricsError> {
     match resumed {
-        None => JsonLines::create(path),
+        None => JsonLines::create(path, Existing::Replace),
         Some(last_step) => JsonLines::resume(path, last_step),
     }
 }
@@ -193,7 +194,7 @@ mod tests {
         run(whole.path(), None, 1..=8);
         run(resumed.path(), None, 1..=6);
         let path = resumed.path().join(METRICS_FILE);
-        let mut torn = OpenOptions::new().append(true).open(path).unwrap();
+        let mut torn = files::open_to_append(&path).unwrap();
         torn.write_all(b"{\"step\":7,\"lo").unwrap();
         run(resumed.path(), Some(4), 5..=8);
         assert_eq!(text(resumed.path()), text(whole.path()));
@@ -237,19 +238,54 @@ mod tests {
         assert_eq!(std::fs::read_to_string(path).unwrap(), content);
     }
 
+    /// As `json.dump` writes a data set: one line without an end. A kill leaves the beginning of a row.
+    #[test]
+    fn somebodys_file_of_one_line_keeps_its_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("rows.json");
+        for content in ["[{\"id\": 1}]", "{\"id\":", "text", "{\"st\"", "[[\n1]]"] {
+            std::fs::write(&path, content).unwrap();
+            let error = JsonLines::resume(&path, 5).unwrap_err().to_string();
+            assert!(error.contains("expected a JSON object with"), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+        }
+        for content in ["{", "{\"ste", "{\"step\":1,\"loss"] {
+            std::fs::write(&path, content).unwrap();
+            JsonLines::resume(&path, 5).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "", "{content}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_log_that_is_a_link_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (
+            directory.path().join(METRICS_FILE),
+            directory.path().join("x"),
+        );
+        std::fs::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink("x", &path).unwrap();
+        for opened in [
+            JsonLines::create(&path, Existing::Replace),
+            JsonLines::resume(&path, 1),
+        ] {
+            let error = opened.unwrap_err().to_string();
+            assert!(error.contains("it is a symbolic link"), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(other).unwrap(), "precious");
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn a_full_disk_is_an_error_that_says_so() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(METRICS_FILE);
-        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-        let error = JsonLines::create(&path)
+        let error = JsonLines::create(Path::new("/dev/full"), Existing::Refuse)
             .unwrap()
             .append(&row(1, "loss", 1.0))
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("metrics.jsonl: cannot write: No space left on device"),
+            error.contains("/dev/full: cannot write: No space left on device"),
             "{error}"
         );
     }

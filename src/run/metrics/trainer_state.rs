@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{LoggedStep, MetricsError};
+use crate::system::files;
 
 /// Name of the state file in `output_dir` and in each checkpoint.
 pub const TRAINER_STATE_FILE: &str = "trainer_state.json";
@@ -77,9 +78,7 @@ impl TrainerState {
         };
         let mut text = serde_json::to_string_pretty(self).map_err(encode)?;
         text.push('\n');
-        let partial = directory.join("trainer_state.json.partial");
-        fs::write(&partial, text).map_err(MetricsError::io("write", &path))?;
-        fs::rename(&partial, &path).map_err(MetricsError::io("write", &path))
+        files::write_whole(&path, text).map_err(MetricsError::io("write", &path))
     }
 
     /// Reads `trainer_state.json` from a checkpoint.

@@ -118,5 +118,8 @@ fn open_folder(run: &Run) -> Result<(RunFolder, Option<Checkpoint>)> {
         Resume::Last => Some(folder.resume_from(None)?),
         Resume::From(path) => Some(folder.resume_from(Some(path))?),
     };
+    if let Some(checkpoint) = &checkpoint {
+        super::refuse_changes(run, &checkpoint.path)?;
+    }
     Ok((folder, checkpoint))
 }

@@ -25,7 +25,6 @@ use crate::model::config::ModelConfig;
 use crate::model::weights::Weights;
 use crate::options::{ExternalImagePaths, ExternalRatio, WeightLevel};
 use crate::record::{Example, Prompt};
-use crate::run::folder::EXTERNAL_CACHE_FILE;
 use crate::run::stop::STOP;
 
 /// The external models of the run, ready to act. Entries that name one folder share its weights.
@@ -136,8 +135,7 @@ fn teacher_with(
 /// If it cannot be opened, or a line is no entry.
 pub fn record_file(run: &Run) -> Result<Arc<RecordFile>> {
     let mode = run.group.external_cache_mode;
-    let default = || run.output.output_dir.join(EXTERNAL_CACHE_FILE);
-    let path = run.group.external_cache.clone().unwrap_or_else(default);
+    let path = super::external_cache(run);
     if let (Some(folder), false) = (path.parent(), mode == RecordMode::Replay) {
         std::fs::create_dir_all(folder).with_context(|| {
             format!(

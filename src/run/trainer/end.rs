@@ -11,6 +11,7 @@ use crate::learner::LearnError;
 use crate::run::metrics::{StepMetrics, WatchdogError};
 use crate::run::rollout_file;
 use crate::run::stop;
+use crate::system::files::{self, Existing};
 
 impl Trainer {
     /// The error of a step that was refused: the weights are as before it. What was found goes into the log, the rollouts
@@ -39,7 +40,7 @@ impl Trainer {
             .filter_map(|row| serde_json::to_string(&row).ok())
             .map(|row| row + "\n")
             .collect();
-        let place = match std::fs::write(&path, text) {
+        let place = match files::write(&path, text, Existing::Replace) {
             Ok(()) => format!("its rollouts are in {}", path.display()),
             Err(_) => "its rollouts could not be written".to_owned(),
         };

@@ -123,7 +123,7 @@ fn open_dump(run: &Run, resumed: Option<u64>) -> Result<Option<JsonLines>> {
         return Ok(None);
     };
     Ok(Some(match resumed {
-        None => JsonLines::create(path)?,
+        None => JsonLines::create(path, setup::existing_dump(run))?,
         Some(step) => JsonLines::resume(path, step)?,
     }))
 }

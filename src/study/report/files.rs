@@ -2,11 +2,12 @@
 //!
 //! A folder that a person names may hold things of theirs, and its links may lead anywhere.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::study::error::{StudyError, io_error};
+use crate::system::files::{self, Existing};
 
 /// Bytes in which a file of a report says that it is one.
 const HEAD: u64 = 1024;
@@ -41,11 +42,7 @@ impl ReportFile {
         let partial = self.path.with_file_name(format!(".{name}.partial"));
         // Of a report that was cut short.
         let _ = fs::remove_file(&partial);
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&partial)
-            .and_then(|mut file| file.write_all(self.text.as_bytes()));
+        let written = files::write(&partial, &self.text, Existing::Refuse);
         written.map_err(io_error("write", &partial))?;
         fs::rename(&partial, &self.path).map_err(io_error("write", &self.path))
     }

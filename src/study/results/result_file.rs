@@ -3,7 +3,7 @@
 //! Does not know what the numbers mean, only what cannot be.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::result::{FORMAT_VERSION, RunResult};
 use super::result_check;
 use crate::study::error::{StudyError, io_error};
+use crate::system::files::{self, Existing};
 
 /// Digits that a number keeps in a file; losses and rewards are f32.
 const SIGNIFICANT_DIGITS: usize = 7;
@@ -110,7 +111,8 @@ pub fn write(result: &RunResult, path: &Path) -> Result<(), StudyError> {
     })?;
     round(&mut value);
     let unfinished = path.with_extension("json.unfinished");
-    let mut file = File::create(&unfinished).map_err(io_error("write", &unfinished))?;
+    let mut file =
+        files::create(&unfinished, Existing::Replace).map_err(io_error("write", &unfinished))?;
     file.write_all(lines(&value).as_bytes())
         .and_then(|()| file.sync_all())
         .map_err(io_error("write", &unfinished))?;

@@ -69,7 +69,7 @@ fn data_counting_writes_rows_pictures_and_an_experts_actions() {
         let read = |folder: &Path| std::fs::read(folder.join(name)).expect("a file");
         assert!(read(again.path()) == read(folder.path()), "{name} repeats");
     }
-    counting(again.path(), "train", &["--seed", "6"]);
+    counting(again.path(), "train", &["--seed", "6", "--overwrite"]);
     let read = |folder: &Path| std::fs::read(folder.join("counting-train.json")).expect("rows");
     assert!(
         read(again.path()) != read(folder.path()),

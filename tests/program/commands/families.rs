@@ -63,7 +63,13 @@ fn a_contact_sheet_is_one_picture_and_no_data_set() {
         "transformation",
     ] {
         let words = ["data"].into_iter().chain(family.split(' '));
-        let sheet = ["--split", "train", "--contact-sheet", text(&file)];
+        let sheet = [
+            "--split",
+            "train",
+            "--overwrite",
+            "--contact-sheet",
+            text(&file),
+        ];
         let printed = program(&words.chain(sheet).collect::<Vec<_>>()).done();
         assert_eq!(printed.trim_end(), text(&file));
         assert_eq!(names(folder.path()), ["sheet.png"]);

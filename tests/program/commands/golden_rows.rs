@@ -67,7 +67,7 @@ fn scored(
     let files = ["--input", text(&input), "--output", text(&output)];
     with_model(
         "score",
-        &[&files[..], &["--temperature", temperature]].concat(),
+        &[&files[..], &["--temperature", temperature, "--overwrite"]].concat(),
     );
     let results = json_lines(&output);
     assert_eq!(results.len(), rows.len(), "one result per row");

@@ -216,3 +216,33 @@ fn a_step_that_is_not_finite_is_refused() {
         4
     );
 }
+
+/// The gradients are fine, and the step is far too long: what it would leave is neither kept nor saved, and nothing goes.
+#[test]
+fn new_weights_that_are_not_finite_are_refused() {
+    let work = Workspace::new();
+    let keys = [
+        ("max_steps", "1"),
+        ("save_steps", "1"),
+        ("save_total_limit", "1"),
+        ("reward_funcs", "[repetition_penalty, format]"),
+    ];
+    let config = work.config("run", &keys);
+    program(&["train", text(&config)]).done();
+    let before = contents(&work.path("run/checkpoint-1"));
+    let resume = ["--resume_from_checkpoint", "true", "--max_steps", "2"];
+    let far = [
+        "--learning_rate",
+        "1e30",
+        "--resume_allow_changes",
+        "learning_rate",
+    ];
+    let said = program(&[&["train", text(&config)][..], &resume, &far].concat());
+    said.refused(&["step 2: ", "the new weights of `", "are not finite"]);
+    assert_eq!(contents(&work.path("run/checkpoint-1")), before);
+    let left = names(&work.path("run"));
+    assert!(
+        !left.iter().any(|name| name.starts_with("checkpoint-2")),
+        "{left:?}"
+    );
+}

@@ -109,7 +109,7 @@ fn files_that_cannot_be_read_or_written() {
         let line = format!("{}\n", row());
         std::fs::write(&rows, &line).expect("written");
         on_file(command, text(&rows), text(&nowhere)).refused(&["cannot create", "folder exists"]);
-        let words = ["--output is the file of --input", "name another file"];
+        let words = ["--output names the file of --input", "name another file"];
         on_file(command, text(&rows), text(&rows)).refused(&words);
         assert_eq!(std::fs::read_to_string(&rows).expect("the rows"), line);
         if cfg!(target_os = "linux") {

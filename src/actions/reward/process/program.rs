@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel, sync_channel,
 };
@@ -13,6 +14,7 @@ use std::time::Duration;
 use super::error::{ProcessFault, shown};
 use super::messages::Messages;
 use crate::actions::secret::Secret;
+use crate::system::guard::{self, Guard, LastWord};
 
 /// Bytes of an answer: room for a million rewards.
 const LONGEST_ANSWER: usize = 32 << 20;
@@ -23,8 +25,10 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// Between two looks at a program that is ending.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Programs that run now, to be ended with ours.
+/// Programs that run now, to be ended with ours. Whoever starts one holds it, so that none is missed.
 static RUNNING: Mutex<Vec<Weak<Mutex<Running>>>> = Mutex::new(Vec::new());
+/// Set before our end: what happens to programs from then on is no fault of theirs.
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// A running program; it ends with this value, and everything that it started with it.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ pub(super) struct Program {
 #[derive(Debug)]
 struct Running {
     child: Child,
+    /// Ends it, and everything that it started, if we are killed.
+    guard: Option<Guard>,
     /// How it ended.
     status: Option<ExitStatus>,
 }
@@ -70,19 +76,26 @@ impl Program {
             .stderr(Stdio::piped());
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut guard = guard::start(LastWord::Kill);
+        let mut all = lock(&RUNNING);
         let mut child = command.spawn().map_err(|error| match error.kind() {
             ErrorKind::NotFound => ProcessFault::NotFound(file),
             _ => ProcessFault::Start(error.to_string()),
         })?;
-        let piped = "the stream was asked for two lines above";
+        if let Some(Err(error)) = guard.as_mut().map(|guard| guard.watch(child.id())) {
+            log::warn!(
+                "reward `{name}`: it would outlive this program if that were killed: {error}"
+            );
+        }
+        let piped = "the stream was asked for above";
         let input = child.stdin.take().expect(piped);
         let output = child.stdout.take().expect(piped);
         let errors = child.stderr.take().expect(piped);
         let running = Arc::new(Mutex::new(Running {
             child,
+            guard,
             status: None,
         }));
-        let mut all = lock(&RUNNING);
         all.retain(|known| known.strong_count() > 0);
         all.push(Arc::downgrade(&running));
         drop(all);
@@ -182,6 +195,7 @@ impl Running {
             self.status = self.child.try_wait().ok().flatten();
             if self.status.is_some() {
                 self.kill_group();
+                self.guard.take().map(Guard::release);
             }
         }
         self.status
@@ -196,7 +210,8 @@ impl Running {
         }
     }
 
-    /// What the program started may outlive it. Never called again after its end: the number of the group may then
+    /// What the program started may outlive it. (On Windows it does: there are no process groups, and job objects are not
+    /// used.) Never called again after its end: the number of the group may then
     /// belong to somebody else.
     #[cfg(unix)]
     fn kill_group(&self) {
@@ -209,11 +224,27 @@ impl Running {
     fn kill_group(&self) {}
 }
 
-/// Kills every reward program that runs: for the moment before ours exits without cleaning up.
+/// Kills every reward program that runs, for the moment before ours exits without cleaning up: nothing is waited for, and no
+/// program is started or judged any more; threads that try to do so stand still.
 pub fn end_processes() {
-    let all = std::mem::take(&mut *lock(&RUNNING));
+    ENDING.store(true, Ordering::SeqCst);
+    let all = lock(&RUNNING);
     for running in all.iter().filter_map(Weak::upgrade) {
-        lock(&running).kill();
+        let mut running = lock(&running);
+        if running.status.is_none() {
+            running.kill_group();
+            let _ = running.child.kill();
+        }
+    }
+    // Held until the end.
+    std::mem::forget(all);
+}
+
+/// Does not return once [`end_processes`] was called: a program that was ended with us has made no mistake, and is not
+/// started again.
+pub(super) fn stand_still_if_ending() {
+    while ENDING.load(Ordering::SeqCst) {
+        thread::park();
     }
 }
 

@@ -2,7 +2,7 @@
 //! nothing of who writes the answers.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,7 @@ use super::error::RecordError;
 use super::record_line::RecordLine;
 use crate::json_lines;
 pub use crate::options::RecordMode;
+use crate::system::files;
 
 /// Totals of one teacher's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -132,13 +133,7 @@ impl Content {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| system(path, "create", error))?;
         }
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path);
-        let mut file = opened.map_err(|error| system(path, "open", error))?;
+        let mut file = files::open_or_create(path).map_err(|error| system(path, "open", error))?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
                 return Err(RecordError::InUse {
@@ -176,7 +171,8 @@ impl Content {
             match json_lines::parse::<RecordLine>(line.text) {
                 Ok(entry) if mode == RecordMode::Record => self.count(&entry),
                 Ok(entry) => self.take(entry),
-                Err(_) if !line.is_whole => {
+                // What a kill left is the beginning of an entry, or comes after whole ones; anything else is somebody's file.
+                Err(_) if !line.is_whole && (whole > 0 || begins_like_an_entry(line.text)) => {
                     log::warn!(
                         "{}:{}: the last line has no end ({} bytes), as a killed run leaves it; it is left out",
                         path.display(),
@@ -232,6 +228,11 @@ impl Content {
         self.length += bytes.len() as u64;
         Ok(())
     }
+}
+
+fn begins_like_an_entry(text: &[u8]) -> bool {
+    const BEGINNING: &[u8] = b"{\"key\":";
+    text.starts_with(BEGINNING) || BEGINNING.starts_with(text)
 }
 
 /// Leaves the first `length` bytes, and writes after them.
@@ -334,6 +335,25 @@ mod tests {
             .append(line("c", "3"))
             .expect("written");
         assert_eq!(open(&path, RecordMode::Replay).len(), 3);
+    }
+
+    /// `external_cache` by mistake at a data set, as `json.dump` writes it.
+    #[test]
+    fn somebodys_file_of_one_line_keeps_its_bytes() {
+        let (_folder, path) = folder();
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        for content in ["[{\"id\": \"a\"}]", "{\"id\": \"a\"}", "text", "{\"ke\""] {
+            std::fs::write(&path, content).expect("written");
+            for mode in [RecordMode::Auto, RecordMode::Record, RecordMode::Replay] {
+                let error = RecordFile::open(Some(&path), mode).expect_err(content);
+                let error = error.to_string();
+                assert!(
+                    error.contains("record.jsonl:1: not an entry of a record of external answers"),
+                    "{error}"
+                );
+                assert_eq!(std::fs::read(&path).expect("a file"), content.as_bytes());
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,7 @@
+//! What must be asked of the operating system itself: files that are safe to write, children that end with us, signals.
+//!
+//! Knows nothing of models, rows or runs.
+
+pub mod files;
+pub mod guard;
+pub mod signals;
