@@ -240,26 +240,25 @@ fn read_file(
         options,
     };
     let read = |raw: RawRow| {
+        let mut outside = 0;
         let result = raw
             .columns
             .map_err(|reason| reader.reject(raw.row, None, reason))
             .and_then(|columns| {
                 let example = reader.read(raw.row, columns)?;
+                let images = example.images.iter();
+                outside = images
+                    .filter(|image| is_outside(image, home.as_deref()))
+                    .count();
                 let usable = absent_picture(&example).map_or_else(|| verify(&example), Err);
                 usable
                     .map_err(|reason| reader.reject(raw.row, Some(example.id.clone()), reason))?;
                 Ok(example)
             });
-        let images = result
-            .as_ref()
-            .map_or(&[][..], |example: &Example| example.images.as_slice());
         RowOutcome {
             row: raw.row,
-            outside: images
-                .iter()
-                .filter(|image| is_outside(image, home.as_deref()))
-                .count(),
             result,
+            outside,
         }
     };
     Ok(rows.into_par_iter().map(read).collect())
