@@ -278,7 +278,7 @@ pub fn parse() -> Cli {
 /// # Errors
 /// What is wrong with the line; of several unknown flags each is named with its nearest.
 pub fn try_parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let words: Vec<OsString> = words.into_iter().collect();
+    let words: Vec<OsString> = words.into_iter().filter_map(configuration_file).collect();
     let mut command = takes_negative_numbers(Cli::command());
     let parsed = command
         .try_get_matches_from_mut(&words)
@@ -301,6 +301,17 @@ fn without_keys(error: clap::Error) -> clap::Error {
     }
     let text = clean.strip_prefix("error: ").unwrap_or(&clean);
     clap::Error::raw(error.kind(), text)
+}
+
+/// `--config FILE`, as the scripts of TRL take it, is FILE.
+fn configuration_file(word: OsString) -> Option<OsString> {
+    if word == "--config" {
+        return None;
+    }
+    let file = word
+        .to_str()
+        .and_then(|word| word.strip_prefix("--config="));
+    Some(file.map(OsString::from).unwrap_or(word))
 }
 
 fn takes_negative_numbers(command: clap::Command) -> clap::Command {
@@ -360,6 +371,19 @@ mod tests {
             );
         }
         assert_eq!(flags.len(), expected.len());
+    }
+
+    #[test]
+    fn a_configuration_may_be_named_as_trl_does() {
+        for line in [
+            "train --config run.yaml --beta 1",
+            "train --beta 1 --config=run.yaml",
+        ] {
+            let Command::Train(arguments) = parse(line).unwrap().command else {
+                panic!("expected train");
+            };
+            assert_eq!(arguments.config, PathBuf::from("run.yaml"));
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn dry_run(run: &Run, purpose: Purpose) -> Result<()> {
         dataset.rejected.len()
     );
     for (what, bytes) in memory(run, &config, longest, purpose) {
-        text.push_str(&format!("# {:>9.1} MB  {what}\n", bytes as f64 / 1e6));
+        text.push_str(&format!("# {:>9.1} MB  {what}\n", bytes / 1e6));
     }
     say(&text)
 }
@@ -76,38 +76,39 @@ fn memory(
     config: &ModelConfig,
     prompt: usize,
     purpose: Purpose,
-) -> Vec<(&'static str, u64)> {
-    let parameters = config.parameter_count() as u64 * 4;
+) -> Vec<(&'static str, f64)> {
+    let parameters = config.parameter_count() as f64 * 4.0;
     let text = &config.text;
-    let rows = run.batch.per_device_train_batch_size as u64;
-    let completion = run.sampling.max_completion_length as u64;
+    let rows = run.batch.per_device_train_batch_size as f64;
+    let (completion, prompt) = (run.sampling.max_completion_length as f64, prompt as f64);
     let own = if purpose == Purpose::Sft {
-        1
+        1.0
     } else {
-        run.group.num_generations as u64
+        run.group.num_generations as f64
     };
-    let tokens = rows * completion + rows.div_ceil(own) * prompt as u64;
+    let tokens = rows * completion + (rows / own).ceil() * prompt;
     // Per token and layer autodiff keeps about 12 values of the hidden width, 4 of the MLP's, and the attention scores.
-    let scores = text.num_attention_heads as u64 * (prompt as u64 + completion) * 3;
-    let per_token = text.num_hidden_layers as u64
-        * (12 * text.hidden_size as u64 + 4 * text.intermediate_size as u64 + scores);
-    let cache = run.completions_per_generation() as u64
+    let scores = text.num_attention_heads as f64 * (prompt + completion) * 3.0;
+    let widths = 12.0 * text.hidden_size as f64 + 4.0 * text.intermediate_size as f64;
+    let per_token = text.num_hidden_layers as f64 * (widths + scores);
+    let keys = text.num_key_value_heads as f64 * text.head_dim as f64;
+    let cache = run.completions_per_generation() as f64
         * completion
-        * text.num_hidden_layers as u64
-        * 2
-        * (text.num_key_value_heads * text.head_dim) as u64
-        * 4;
+        * text.num_hidden_layers as f64
+        * 2.0
+        * keys
+        * 4.0;
     let mut parts = vec![
         ("weights", parameters),
         ("gradients", parameters),
-        ("AdamW moments", 2 * parameters),
+        ("AdamW moments", 2.0 * parameters),
         (
             "activations of one micro-batch (estimate)",
-            tokens * per_token * 4,
+            tokens * per_token * 4.0,
         ),
         (
             "logits of one chunk",
-            crate::kernels::LOGITS_CHUNK_BYTES as u64,
+            crate::kernels::LOGITS_CHUNK_BYTES as f64,
         ),
     ];
     if purpose == Purpose::Train {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use super::error::ConfigError;
 use super::external::{ExternalSource, Local};
 use super::file::{RawConfig, wrong};
+use super::path;
 use super::purpose::{self, Purpose};
 use super::run::Run;
 use super::sizes;
@@ -216,7 +217,7 @@ fn external_models(run: &Run, raw: &RawConfig) -> Check {
         if let ExternalSource::Local(Local {
             model_name_or_path, ..
         }) = &external.source
-            && model_name_or_path.starts_with(&run.output.output_dir)
+            && path::plain(model_name_or_path).starts_with(path::plain(&run.output.output_dir))
         {
             let problem = format!(
                 "names {} as \"{}\", a folder of `output_dir`: an external model cannot be the policy in training",
@@ -572,7 +573,7 @@ mod tests {
                 ["two models named \"a\"", "hint: give each its own name"],
             ),
             (
-                "external: [{name: a, model_name_or_path: out/checkpoint-5}]",
+                "external: [{name: a, model_name_or_path: ./x/../out//checkpoint-5}]",
                 [
                     "cannot be the policy in training",
                     "hint: copy the checkpoint",

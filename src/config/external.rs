@@ -426,6 +426,10 @@ mod tests {
                 "`external[0].num_action` is not a known key\nhint: the nearest known key is `num_actions`",
             ),
             ("{path: p}", "`external[0].name` is missing"),
+            (
+                "{name: a, path: p, num_action: 2, wight: 1}",
+                "`external[0]` has 2 unknown keys: `num_action` (nearest: `num_actions`), `wight` (nearest: `weight`)",
+            ),
             ("{name: policy, path: p}", "and not `policy`"),
             ("{name: a/b, path: p}", "expected letters"),
             (

@@ -11,8 +11,9 @@ use serde_json::{Map, Value};
 use super::error::{ConfigError, Fault, Origin};
 use super::foreign::{self, Verdict};
 use super::key::Key;
-use super::yaml::{parse_yaml, read_text};
+use super::yaml::parse_yaml;
 use super::{aliases, presets, table};
+use crate::json_lines::read_text;
 use crate::options::Preset;
 
 const STEPS: &str = "steps_per_generation";
@@ -49,9 +50,9 @@ impl RawConfig {
     /// # Errors
     /// If the file cannot be read or is not a flat YAML mapping, a key is unknown, or a value is not of its key's type.
     pub(super) fn load(path: &Path, flags: &[(String, String)]) -> Result<Self, ConfigError> {
-        let text = read_text(path).map_err(|reason| ConfigError::Unreadable {
+        let text = read_text(path).map_err(|error| ConfigError::Unreadable {
             path: path.to_owned(),
-            reason,
+            reason: error.to_string(),
         })?;
         let file = mapping(path, &text)?;
         let origin = Origin::File(path.to_owned());

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::error::Fault;
+use super::secret::scrubbed;
 use super::value::Kind;
 
 /// One key of the configuration.
@@ -96,17 +97,14 @@ pub(super) fn read_table(
     keys: &[&[Key]],
 ) -> Result<Map<String, Value>, Fault> {
     let known = || keys.iter().copied().flatten();
-    if let Some(unknown) = written
+    let unknown: Vec<&String> = written
         .keys()
-        .find(|name| !known().any(|key| key.name == name.as_str()))
-    {
-        let nearest = nearest_of(unknown, known().map(|key| key.name));
-        let hint = Some(format!("the nearest known key is `{nearest}`"));
-        return Err(Fault {
-            within: format!(".{unknown}"),
-            problem: "is not a known key".to_owned(),
-            hint,
-        });
+        .filter(|name| !known().any(|key| key.name == name.as_str()))
+        .collect();
+    if !unknown.is_empty() {
+        return Err(unknown_keys(&unknown, &|name| {
+            nearest_of(name, known().map(|key| key.name))
+        }));
     }
     let mut read = Map::new();
     for key in known() {
@@ -122,4 +120,24 @@ pub(super) fn read_table(
         read.insert(key.name.to_owned(), value);
     }
     Ok(read)
+}
+
+fn unknown_keys(unknown: &[&String], nearest: &dyn Fn(&str) -> String) -> Fault {
+    if let [name] = unknown {
+        let hint = format!("the nearest known key is `{}`", nearest(name));
+        return Fault {
+            within: format!(".{}", scrubbed(name)),
+            problem: "is not a known key".to_owned(),
+            hint: Some(hint),
+        };
+    }
+    let named: Vec<String> = unknown
+        .iter()
+        .map(|name| format!("`{}` (nearest: `{}`)", scrubbed(name), nearest(name)))
+        .collect();
+    Fault {
+        within: String::new(),
+        problem: format!("has {} unknown keys: {}", unknown.len(), named.join(", ")),
+        hint: Some("correct or remove them".to_owned()),
+    }
 }

@@ -55,7 +55,7 @@ pub use sections::{
 };
 pub use special_values::{Interval, Resume};
 pub(crate) use table::SECTIONS;
-pub use yaml::{parse_yaml, read_text};
+pub use yaml::parse_yaml;
 pub(crate) use {aliases::spellings as alias_spellings, foreign::names as foreign_names};
 
 /// Reads a configuration file, lays the flags (`--key value` without the dashes) over it, the preset and the defaults
@@ -162,6 +162,11 @@ mod tests {
         );
         assert_eq!(run.evaluation.eval_temperature, 0.9);
         assert_eq!(run.data.reward_weights, [1.0, 1.0]);
+        let nulls = train("top_k: null\nwarmup_ratio: null\nmin_p: null");
+        assert_eq!(
+            (nulls.sampling.top_k, nulls.optimizer.warmup_ratio),
+            (0, 0.0)
+        );
         let greedy = train("eval_temperature: 0");
         assert_eq!(greedy.evaluation.num_generations_eval, 1);
     }

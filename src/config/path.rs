@@ -2,6 +2,8 @@
 //! sign. Python's `os.path.expanduser` and `expandvars`, but what cannot be expanded is an error: a folder named `~` or
 //! `$DATA` is never what was meant. Opens nothing.
 
+use std::path::{Component, Path, PathBuf};
+
 use super::secret;
 
 /// The path with home folder and variables in place.
@@ -32,6 +34,21 @@ pub(super) fn expand_home(text: &str) -> Result<String, String> {
         )),
         _ => Ok(text.to_owned()),
     }
+}
+
+/// An absolute path without `.`, `..` and doubled separators, by its text alone: links are not followed.
+pub(super) fn plain(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut plain = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 fn expand_with(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {

@@ -21,6 +21,9 @@ const FOLLOWERS: &[(&str, &str)] = &[
     ("group_size", "num_generations"),
 ];
 
+/// Keys for which TRL and transformers write null where they mean 0.
+const ZERO_IF_NULL: &[&str] = &["top_k", "warmup_ratio"];
+
 /// Fills in what was not written and checks what fits together.
 ///
 /// # Errors
@@ -30,6 +33,11 @@ pub(super) fn resolve(raw: RawConfig, path: &Path, purpose: Purpose) -> Result<R
     for (follower, leader) in FOLLOWERS {
         if values[*follower].is_null() {
             values.insert((*follower).to_owned(), values[*leader].clone());
+        }
+    }
+    for name in ZERO_IF_NULL {
+        if values[*name].is_null() {
+            values.insert((*name).to_owned(), json!(0));
         }
     }
     if values["num_generations_eval"].is_null() {

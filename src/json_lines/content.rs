@@ -76,7 +76,15 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`read`], and text that is not UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    if fs::metadata(path)?.len() > LONGEST_TEXT {
+    let found = fs::metadata(path)?;
+    if found.is_dir() {
+        return Err(unusable("a folder".to_owned()));
+    }
+    if !found.is_file() {
+        let what = "a pipe or a device, which may never end; save the text to a file first";
+        return Err(unusable(what.to_owned()));
+    }
+    if found.len() > LONGEST_TEXT {
         return Err(unusable(format!(
             "longer than {LONGEST_TEXT} bytes, too long for a text that people write"
         )));

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::config;
+use crate::json_lines::read_text;
 
 use crate::study::error::StudyError;
 use crate::study::results::result::{Domain, Family, Method, Role};
@@ -245,8 +246,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, StudyError> {
         path: path.to_path_buf(),
         message,
     };
-    let text =
-        config::read_text(path).map_err(|reason| fault(format!("cannot be read: {reason}")))?;
+    let text = read_text(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
     let value = config::parse_yaml(&text).map_err(fault)?;
     serde_path_to_error::deserialize(value).map_err(|error| fault(error.to_string()))
 }

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::settings::{Base, FamilySettings, Stage, StageCommand};
 use crate::config;
+use crate::json_lines::read_text;
 use crate::study::error::StudyError;
 use crate::study::results::result::Family;
 
@@ -33,11 +34,11 @@ pub(super) struct ConfigFile {
 
 impl ConfigFile {
     fn open(path: &Path) -> Result<Self, StudyError> {
-        let unreadable = |reason: String| StudyError::Settings {
+        let unreadable = |reason: std::io::Error| StudyError::Settings {
             path: path.to_path_buf(),
             message: format!("cannot be read: {reason}"),
         };
-        let mut text = config::read_text(path).map_err(unreadable)?;
+        let mut text = read_text(path).map_err(unreadable)?;
         if path.extension().is_some_and(|ending| ending == "yaml") {
             let values = config::parse_yaml(&text).map_err(|message| StudyError::Settings {
                 path: path.to_path_buf(),

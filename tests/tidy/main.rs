@@ -22,21 +22,6 @@ const UPWARD: &str =
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     (
         CIRCLE_OF_PARTS,
-        "src/config",
-        "goes when values no longer parse YAML and sections only list keys",
-    ),
-    (
-        CIRCLE_OF_FILES,
-        "src/config/external.rs",
-        "goes when values no longer parse YAML and sections only list keys",
-    ),
-    (
-        CIRCLE_OF_FILES,
-        "src/config/checks.rs",
-        "goes when `Purpose` has a file of its own",
-    ),
-    (
-        CIRCLE_OF_PARTS,
         "src/actions/teacher/endpoint",
         "goes when `RecordedUsage` and `Answered` stand in one file below both",
     ),

@@ -37,7 +37,7 @@ section! {
         /// Course of the learning rate after the warm-up.
         lr_scheduler_type: SchedulerType = Kind::Choice(SchedulerType::NAMES), "linear";
         /// Share of all steps that warm up; used where `warmup_steps` is 0.
-        warmup_ratio: f64 = SHARE, "0";
+        warmup_ratio: f64 = Kind::Optional(&SHARE), "0";
         /// Steps that warm up; below 1 a share of all steps.
         warmup_steps: f64 = from_to(0.0, STEPS as f64), "0";
         /// Decoupled weight decay.
@@ -63,7 +63,7 @@ section! {
         /// Keep the most probable tokens that together reach this probability.
         top_p: f64 = NUCLEUS, "1";
         /// Keep this many of the most probable tokens; 0 = all.
-        top_k: usize = Kind::Count(0, STEPS), "0";
+        top_k: usize = Kind::Optional(&Kind::Count(0, STEPS)), "0";
         /// Keep tokens of at least this share of the largest probability; null = all.
         min_p: Option<f64> = Kind::Optional(&SHARE), "null";
         /// Divides the positive and multiplies the negative logits of tokens that prompt or completion already hold.

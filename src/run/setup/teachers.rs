@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{open_encoder, picture_folder};
 use crate::actions::generator::{Generate, GenerateError, Sampled, SamplingParameters};
@@ -219,6 +219,7 @@ fn local_teacher(
     folders: &mut LocalFolders,
 ) -> Result<LocalTeacher> {
     let folder = local.model_name_or_path.clone();
+    refuse_the_policy(run, external, &folder)?;
     let config = ModelConfig::open(&folder)?;
     let encoder = open_encoder(run, &folder, config.text.max_position_embeddings)?;
     let suppressed = encoder.suppressed_tokens(config.text.vocab_size);
@@ -265,6 +266,21 @@ fn local_teacher(
         }))
     });
     Ok(LocalTeacher::open(options, load, encoder)?)
+}
+
+/// An external model cannot be the policy in training, whatever links lead to its folder.
+fn refuse_the_policy(run: &Run, external: &External, folder: &Path) -> Result<()> {
+    let output = &run.output.output_dir;
+    if let (Ok(real), Ok(output)) = (folder.canonicalize(), output.canonicalize()) {
+        ensure!(
+            !real.starts_with(&output),
+            "`external`: \"{}\" is {}, a folder of `output_dir`: an external model cannot be the policy in training\nhint: \
+             copy the checkpoint elsewhere, or use another model",
+            external.name,
+            real.display()
+        );
+    }
+    Ok(())
 }
 
 /// A model together with the weights that other teachers of the same folder look for.
