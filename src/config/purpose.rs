@@ -79,7 +79,13 @@ impl Purpose {
                     sections::LOSS,
                     sections::OUTPUT,
                 ];
-                ["num_generations", "pass_threshold", "output_dir"].contains(&key)
+                [
+                    "num_generations",
+                    "pass_threshold",
+                    "output_dir",
+                    "overwrite",
+                ]
+                .contains(&key)
                     || !(NOT_OF_EVAL.contains(&key) || in_one_of(&tables))
             }
             Self::Parts => true,
@@ -147,7 +153,11 @@ mod tests {
             ),
             "{text}"
         );
-        let tests = [("eval_temperature", "0"), ("top_p", "0.9"), ("seed", "7")];
+        let tests = [
+            ("eval_temperature", "0"),
+            ("top_p", "0.9"),
+            ("overwrite", "true"),
+        ];
         assert!(read(Purpose::Eval, &yaml, &tests).is_ok());
         let text = read(Purpose::Eval, &yaml, &[("learning_rate", "1e-4")])
             .expect_err("asked of eval")
