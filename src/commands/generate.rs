@@ -49,7 +49,7 @@ impl Session {
         };
         let encoder = PromptEncoder::open(folder, &options)?;
         let weights = Weights::load(folder, &open.device, open.max_buffer_bytes)?;
-        let model = Qwen2Vl::new(
+        let model = Qwen2Vl::of_loaded(
             &config,
             &weights,
             &folder.display().to_string(),

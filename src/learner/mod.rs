@@ -98,7 +98,7 @@ impl Learner {
                 weights.tie_head();
             }
         }
-        Qwen2Vl::new(&config, &weights, folder, device)?;
+        Qwen2Vl::of_loaded(&config, &weights, folder, device)?;
         let found = options.logprob_temperature;
         if !TEMPERATURES.contains(&found) {
             return Err(LearnError::Temperature { found });

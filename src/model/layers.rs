@@ -2,6 +2,9 @@
 //!
 //! Weights keep the layout of the files, [out, in]: a matrix product reads the transpose as it lies.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use burn::tensor::Tensor;
 
 use super::weights::{Weights, WeightsError};
@@ -13,9 +16,29 @@ pub(crate) struct Source<'a> {
     pub weights: &'a Weights,
     /// The checkpoint's folder, for messages.
     pub folder: &'a str,
+    /// Names that were asked for.
+    used: RefCell<BTreeSet<String>>,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    /// All parameters, none taken yet.
+    pub fn new(weights: &'a Weights, folder: &'a str) -> Self {
+        Self {
+            weights,
+            folder,
+            used: RefCell::default(),
+        }
+    }
+
+    /// Parameters that nobody has asked for, but buffers that follow from the configuration.
+    pub fn unused(&self) -> Vec<&'a str> {
+        let used = self.used.borrow();
+        let names = self.weights.iter().map(|(name, _)| name.as_str());
+        names
+            .filter(|name| !used.contains(*name) && !name.ends_with(".inv_freq"))
+            .collect()
+    }
+
     /// What to do about a tensor that is in none of the files.
     fn remedy(&self, name: &str) -> String {
         if name == "lm_head.weight" {
@@ -37,6 +60,7 @@ impl Source<'_> {
 
     fn flat(&self, name: &str, expected: &[usize]) -> Result<Tensor<1>, WeightsError> {
         let folder = self.folder.to_owned();
+        self.used.borrow_mut().insert(name.to_owned());
         let Some(parameter) = self.weights.get(name) else {
             return Err(WeightsError::Missing {
                 folder,

@@ -53,11 +53,44 @@ impl Qwen2Vl {
         folder: &str,
         device: &Device,
     ) -> Result<Self, WeightsError> {
-        let source = Source { weights, folder };
+        Self::from_source(config, &Source::new(weights, folder), device)
+    }
+
+    /// As [`Qwen2Vl::new`] for weights that were just loaded: a note names tensors that no part of the model reads, as
+    /// transformers does.
+    ///
+    /// # Errors
+    /// As [`Qwen2Vl::new`].
+    pub fn of_loaded(
+        config: &ModelConfig,
+        weights: &Weights,
+        folder: &str,
+        device: &Device,
+    ) -> Result<Self, WeightsError> {
+        let source = Source::new(weights, folder);
+        let model = Self::from_source(config, &source, device)?;
+        let mut unused = source.unused();
+        // A tied head may be repeated in the files.
+        unused.retain(|name| *name != "lm_head.weight");
+        if let Some(first) = unused.first() {
+            log::warn!(
+                "{folder}: {} tensors are no part of the model that config.json describes and change nothing: `{}` ...\nhint: compare `num_hidden_layers` and `depth` with the files",
+                unused.len(),
+                first.escape_debug()
+            );
+        }
+        Ok(model)
+    }
+
+    fn from_source(
+        config: &ModelConfig,
+        source: &Source<'_>,
+        device: &Device,
+    ) -> Result<Self, WeightsError> {
         Ok(Self {
             config: config.clone(),
-            text: TextModel::new(&config.text, &source)?,
-            vision: VisionTower::new(&config.vision, config.text.hidden_size, &source)?,
+            text: TextModel::new(&config.text, source)?,
+            vision: VisionTower::new(&config.vision, config.text.hidden_size, source)?,
             device: device.clone(),
         })
     }

@@ -302,3 +302,24 @@ fn templates_with_generation_tags_say_the_same() {
     assert_eq!(ids, tagged_ids);
     assert_close(&plain, &tagged, "with tags");
 }
+
+#[test]
+fn tensors_that_no_part_of_the_model_reads_are_counted() {
+    let (said, _, _) = with(|_| {});
+    assert!(
+        !said.stderr.contains("no part of the model"),
+        "{}",
+        said.stderr
+    );
+    let fewer = config(|file| file["num_hidden_layers"] = 1.into());
+    let (said, logprobs, _) = with(fewer);
+    assert!(
+        said.stderr.contains("12 tensors are no part of the model"),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        (logprobs[0] - PLAIN[0]).abs() > 1e-3,
+        "one layer is another model"
+    );
+}

@@ -265,7 +265,7 @@ fn find_source(
         && name != TokenizerConfig::NAME
         && used.clone().default_template() != other.clone().default_template()
     {
-        log::warn!(
+        log::info!(
             "{}: {name} holds another chat template than {}; {name} is used, as transformers' processor does",
             folder.path(name).display(),
             TokenizerConfig::NAME
