@@ -109,7 +109,9 @@ impl ChatTemplate {
         };
         match self.render_with(variables) {
             Err(PromptError::TemplateFailed { path, reason })
-                if reason.contains(ENDLESS) || reason.contains("recursion limit") =>
+                if [ENDLESS, "recursion limit", "tojson: "]
+                    .iter()
+                    .any(|words| reason.contains(words)) =>
             {
                 Err(PromptError::TemplateFailed { path, reason })
             }
@@ -464,6 +466,7 @@ mod tests {
     fn what_fails_with_every_row_is_refused_at_once() {
         for source in [
             "{% include 'chat_template' %}",
+            "{{ messages|tojson(indent=3000000000) }}",
             "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
         ] {
             let text = with_template(source).expect_err("at once").to_string();
