@@ -50,11 +50,16 @@ pub struct OpenDevice {
     pub reason: Option<&'static str>,
 }
 
-/// The adapter's own description of itself.
-#[must_use]
-pub fn adapters() -> Vec<wgpu::Adapter> {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-    pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY))
+/// The adapters of this machine.
+///
+/// # Errors
+/// If a driver gives up, for example because the host is out of memory: the graphics library panics then.
+pub fn adapters() -> Result<Vec<wgpu::Adapter>, DeviceFailure> {
+    guard("the search for adapters", || {
+        let descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        let instance = wgpu::Instance::new(descriptor);
+        pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY))
+    })
 }
 
 /// For each adapter the word that names it alone: its API with its number there, as in `vulkan:1`.
@@ -98,7 +103,7 @@ pub fn open(choice: &DeviceChoice) -> Result<OpenDevice, DeviceError> {
     if choice.api == DeviceApi::Cpu {
         return Ok(cpu(None));
     }
-    let infos: Vec<wgpu::AdapterInfo> = adapters().iter().map(wgpu::Adapter::get_info).collect();
+    let infos: Vec<wgpu::AdapterInfo> = adapters()?.iter().map(wgpu::Adapter::get_info).collect();
     match pick(choice, &infos)? {
         Picked::Adapter(index, reason) => open_adapter(&infos, index, reason),
         Picked::Cpu(reason) => Ok(cpu(Some(reason))),
@@ -140,7 +145,7 @@ fn open_adapter(
     let open = match opened.iter().find(|(opened, _)| *opened == key) {
         Some((_, open)) => open.clone(),
         None => {
-            let open = set_up(infos, index)?;
+            let open = guard("the opening of the device", || set_up(infos, index))??;
             opened.push((key, open.clone()));
             open
         }
@@ -229,7 +234,8 @@ mod tests {
     /// On a machine with software Vulkan alone the second adapter is asked for in vain, and the message lists the first.
     #[test]
     fn a_number_without_an_adapter_lists_those_that_there_are() {
-        let infos: Vec<_> = adapters().iter().map(wgpu::Adapter::get_info).collect();
+        let infos = adapters().expect("drivers that answer");
+        let infos: Vec<_> = infos.iter().map(wgpu::Adapter::get_info).collect();
         if infos.is_empty() {
             println!("SKIPPED: no Vulkan, Metal or DX12 adapter was found");
             return;

@@ -12,7 +12,7 @@ use crate::run::metrics::table;
 
 /// `vision-ekipl doctor`.
 pub(super) fn run(arguments: &DoctorArguments) -> Result<()> {
-    let adapters = device::adapters();
+    let adapters = device::adapters()?;
     let infos: Vec<AdapterInfo> = adapters.iter().map(Adapter::get_info).collect();
     let names = device::selectors(&infos);
     let adapters: Vec<Value> = adapters.iter().zip(names).map(describe).collect();

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of how devices are opened.
 
+use super::failure::DeviceFailure;
 use crate::options::DeviceChoice;
 
 /// Name of a CubeCL client whose compiler takes WGSL source.
@@ -50,6 +51,9 @@ pub enum DeviceError {
         /// What the runtime said.
         problem: String,
     },
+    /// A driver gave up.
+    #[error(transparent)]
+    Failed(#[from] DeviceFailure),
     /// The device compiles another language than WGSL.
     #[error(
         "expected a device that runs WGSL source ({WGSL_CLIENT}), found `{0}`\nhint: rebuild without the `vulkan`, `metal` and `cuda` features of the `burn` crate, or run with --device cpu"

@@ -262,14 +262,20 @@ impl Learner {
             add_rows(&mut loss_terms, &terms.losses);
             loss = loss + self.linear_term(found.logprobs, &current, &terms);
         }
+        let mut bonus = None;
         if wanted == Entropies::Differentiable {
             let coefficient = self.options.entropy_coef;
             let weights = entropy::bonus_weights(batch, host.uncertain.as_deref(), coefficient);
-            loss = loss + (found.entropies * self.flat(weights.concat())).sum();
+            let weights = weights.concat();
+            let pairs = weights.iter().zip(host.entropies.iter().flatten());
+            let sum: f64 = pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            bonus = Some(sum as f32);
+            loss = loss + (found.entropies * self.flat(weights)).sum();
         }
         let loss = self.backward(&loss, &tracked)?;
         Ok(MicroBatchResult {
             loss,
+            policy_loss: bonus.map(|bonus| loss - bonus),
             loss_terms,
             ratios: term(1),
             clipped,

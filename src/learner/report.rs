@@ -9,6 +9,8 @@ use crate::kernels::PolicyLossMetrics;
 pub struct MicroBatchResult {
     /// Its part of the step's loss.
     pub loss: f32,
+    /// That part without the entropy bonus, where there is one.
+    pub policy_loss: Option<f32>,
     /// Per row and token: the loss term before weighting.
     pub loss_terms: Vec<Vec<f32>>,
     /// Per row and token: the importance ratio.

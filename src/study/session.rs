@@ -115,6 +115,7 @@ impl<'a> Session<'a> {
         let on_cpu = match device.api {
             DeviceApi::Cpu => true,
             DeviceApi::Auto => crate::device::adapters()
+                .unwrap_or_default()
                 .iter()
                 .all(|adapter| crate::device::is_software(&adapter.get_info())),
             _ => false,

@@ -481,6 +481,9 @@ fn mean_entropy(result: &MicroBatchResult) -> f64 {
 #[test]
 fn an_entropy_bonus_changes_loss_and_gradient_by_what_it_says() {
     let ((plain, slope), (with, steeper)) = (nudged(0.0, 1.0, 0.0), nudged(0.5, 1.0, 0.0));
+    assert_eq!(plain.policy_loss, None);
+    let policy = with.policy_loss.expect("a loss beside the bonus");
+    assert!((policy - plain.loss).abs() < 1e-5, "{policy}");
     let bonus = f64::from(plain.loss) - f64::from(with.loss);
     let mean = mean_entropy(&plain);
     assert!(

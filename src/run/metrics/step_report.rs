@@ -315,6 +315,13 @@ pub fn of_update(learnt: &[Learnt<'_>]) -> StepMetrics {
     let mut metrics = StepMetrics::new();
     let losses = learnt.iter().map(|(_, result)| f64::from(result.loss));
     metrics.insert("loss", losses.sum::<f64>());
+    // TRL's name for the loss before the entropy bonus.
+    let policy = learnt.iter().map(|(_, result)| result.policy_loss);
+    if let Some(sum) = policy.map(|loss| loss.map(f64::from)).sum::<Option<f64>>()
+        && !learnt.is_empty()
+    {
+        metrics.insert("policy_loss", sum);
+    }
     // As TRL: means over micro-batches, whatever their sizes.
     let clips: Vec<_> = learnt
         .iter()

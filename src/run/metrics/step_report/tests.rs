@@ -213,6 +213,7 @@ fn result(loss: f32, clip: f64, logprobs: &[&[f32]]) -> MicroBatchResult {
     };
     MicroBatchResult {
         loss,
+        policy_loss: None,
         loss_terms: like(loss),
         ratios: like(1.5),
         clipped: like(1.0),
