@@ -11,8 +11,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::{
     AdvantageRows, PolicyLossInput, PolicyLossOptions, SampleOptions, Spans, Surrogate,
-    TokenLogprobOptions, Visible, attention, group_advantage, policy_loss, sample_token,
-    token_logprob, write_rows,
+    TokenLogprobOptions, Visible, attention, group_advantage, policy_loss, rms_norm, rotary,
+    sample_token, swiglu, token_logprob, write_rows,
 };
 use crate::options::ScaleRewards;
 
@@ -39,9 +39,12 @@ impl SelfTest {
 type Run = fn(&Device) -> Vec<f32>;
 
 /// Each kernel with its tolerance.
-const RUNS: [(&str, f32, Run); 8] = [
+const RUNS: [(&str, f32, Run); 11] = [
     ("attention", 1e-4, |device| attentions(device).0),
     ("attention_backward", 1e-4, |device| attentions(device).1),
+    ("rms_norm", 1e-5, norms),
+    ("swiglu", 1e-5, gates),
+    ("rotary", 1e-5, turns),
     ("write_rows", 1e-6, rows_written),
     ("token_logprob", 1e-4, |device| token_logprobs(device).0),
     ("token_logprob_backward", 1e-4, |device| {
@@ -216,6 +219,51 @@ fn attentions(device: &Device) -> (Vec<f32>, Vec<f32>) {
     (host(out), leaves.iter().flat_map(gradient).collect())
 }
 
+/// A result, and the gradients of its products with `factors` to what it was made of.
+fn with_gradients<const D: usize>(
+    out: Tensor<D>,
+    factors: Tensor<D>,
+    leaves: [Tensor<D>; 2],
+) -> Vec<f32> {
+    let gradients = (out.clone() * factors).sum().backward();
+    let gradient = |leaf: &Tensor<D>| leaf.grad(&gradients).map_or_else(|| vec![f32::NAN], host);
+    let mut all = host(out);
+    all.extend(leaves.iter().flat_map(gradient));
+    all
+}
+
+/// Three rows of 40 values; gradients to rows and weight.
+fn norms(device: &Device) -> Vec<f32> {
+    let device = device.clone().autodiff();
+    let x = tensor(values(120, 17), [3, 40], &device).require_grad();
+    let weight = tensor(values(40, 18), [1, 40], &device).require_grad();
+    let out = rms_norm(x.clone(), weight.clone().reshape([40]), 1e-6);
+    let factors = tensor(values(120, 19), [3, 40], &device);
+    with_gradients(out, factors, [x, weight])
+}
+
+/// A gated row of 21 values, three times; gradients to gate and what it lets through.
+fn gates(device: &Device) -> Vec<f32> {
+    let device = device.clone().autodiff();
+    let leaf = |stream| tensor(values(63, stream), [3, 21], &device).require_grad();
+    let (gate, up) = (leaf(20), leaf(21));
+    let factors = tensor(values(63, 22), [3, 21], &device);
+    with_gradients(swiglu(gate.clone(), up.clone()), factors, [gate, up])
+}
+
+/// Three tokens with two heads of width 8; the gradient to the heads.
+fn turns(device: &Device) -> Vec<f32> {
+    let device = device.clone().autodiff();
+    let x = tensor(values(48, 23), [3, 2, 8], &device).require_grad();
+    let angles = |stream| tensor(values(12, stream), [3, 4], &device);
+    let out = rotary(x.clone(), angles(25), angles(26));
+    let gradients = (out.clone() * tensor(values(48, 24), [3, 2, 8], &device))
+        .sum()
+        .backward();
+    let gradient = x.grad(&gradients).map_or_else(|| vec![f32::NAN], host);
+    [host(out), gradient].concat()
+}
+
 /// Two rows of a cache of six.
 fn rows_written(device: &Device) -> Vec<f32> {
     let cache = tensor(values(24, 15), [6, 1, 4], device);
@@ -339,6 +387,17 @@ mod tests {
             // A difference of exactly 0 would mean that something is compared with itself.
             let may_be_exact = ["group_advantage", "write_rows"].contains(&test.kernel);
             assert!(test.worst > 0.0 || may_be_exact, "{test:?}");
+        }
+    }
+
+    /// Whoever adds a kernel adds stored values.
+    #[test]
+    fn every_kernel_has_stored_values() {
+        for shader in crate::kernels::shaders() {
+            let tested = RUNS
+                .iter()
+                .any(|(kernel, ..)| shader.name.starts_with(kernel));
+            assert!(tested, "{} has none", shader.name);
         }
     }
 

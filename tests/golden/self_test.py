@@ -194,6 +194,47 @@ def attention():
     return out, to_queries + to_keys + to_values
 
 
+def rms_norm():
+    """The norm of 3 rows of 40 values; gradients to rows and weight."""
+    count, size = 3, 40
+    x, weight, factors = values(count * size, 17), values(size, 18), values(count * size, 19)
+    out, to_x, to_weight = [], [], [0.0] * size
+    for row in range(count):
+        part, pull = x[row * size:(row + 1) * size], factors[row * size:(row + 1) * size]
+        inverse = 1 / math.sqrt(sum(value * value for value in part) / size + 1e-6)
+        mean = sum(a * b * c for a, b, c in zip(part, weight, pull)) / size
+        for i in range(size):
+            out.append(part[i] * inverse * weight[i])
+            to_x.append(inverse * (weight[i] * pull[i] - part[i] * inverse * inverse * mean))
+            to_weight[i] += pull[i] * part[i] * inverse
+    return out + to_x + to_weight
+
+
+def swiglu():
+    """silu(gate) up of [3, 21]; gradients to both."""
+    gate, up, factors = values(63, 20), values(63, 21), values(63, 22)
+    logistic = [1 / (1 + math.exp(-value)) for value in gate]
+    out = [g * s * u for g, s, u in zip(gate, logistic, up)]
+    to_gate = [f * u * s * (1 + g * (1 - s)) for f, u, s, g in zip(factors, up, logistic, gate)]
+    to_up = [f * g * s for f, g, s in zip(factors, gate, logistic)]
+    return out + to_gate + to_up
+
+
+def rotary():
+    """3 tokens with 2 heads of width 8, each half of a head turned with the other; gradient to the heads."""
+    count, heads, half = 3, 2, 4
+    x, factors = values(count * heads * 2 * half, 23), values(count * heads * 2 * half, 24)
+    cosines, sines = values(count * half, 25), values(count * half, 26)
+    out, to_x = [0.0] * len(x), [0.0] * len(x)
+    for row in range(count * heads):
+        for i in range(half):
+            a, b = row * 2 * half + i, row * 2 * half + half + i
+            c, s = cosines[row // heads * half + i], sines[row // heads * half + i]
+            out[a], out[b] = x[a] * c - x[b] * s, x[b] * c + x[a] * s
+            to_x[a], to_x[b] = factors[a] * c + factors[b] * s, factors[b] * c - factors[a] * s
+    return out + to_x
+
+
 def write_rows():
     cache, rows = values(24, 15), values(8, 16)
     cache[16:20], cache[4:8] = rows[:4], rows[4:]
@@ -205,6 +246,9 @@ large = token_logprob(3, 8, 5000, 1.0, False, False, 125)
 results = {
     "attention": attention()[0],
     "attention_backward": attention()[1],
+    "rms_norm": rms_norm(),
+    "swiglu": swiglu(),
+    "rotary": rotary(),
     "write_rows": write_rows(),
     "token_logprob": small[0] + large[0],
     "token_logprob_backward": small[1] + large[1],
