@@ -76,20 +76,20 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`read`], and text that is not UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    let found = fs::metadata(path)?;
-    if found.is_dir() {
-        return Err(unusable("a folder".to_owned()));
-    }
-    if !found.is_file() {
-        let what = "a pipe or a device, which may never end; save the text to a file first";
-        return Err(unusable(what.to_owned()));
-    }
-    if found.len() > LONGEST_TEXT {
-        return Err(unusable(format!(
+    let too_long = || {
+        unusable(format!(
             "longer than {LONGEST_TEXT} bytes, too long for a text that people write"
-        )));
+        ))
+    };
+    if fs::metadata(path)?.len() > LONGEST_TEXT {
+        return Err(too_long());
     }
-    let text = String::from_utf8(read(path)?).map_err(|error| {
+    let bytes = read(path)?;
+    // A small file may unfold to a long text.
+    if bytes.len() as u64 > LONGEST_TEXT {
+        return Err(too_long());
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
         let place = error.utf8_error().valid_up_to();
         unusable(format!(
             "not UTF-8 after {place} bytes; save the file as UTF-8"
@@ -277,6 +277,16 @@ mod tests {
             (folder.path(), "a folder"),
         ] {
             assert!(read(path).expect_err(words).to_string().contains(words));
+            assert!(
+                read_text(path)
+                    .expect_err(words)
+                    .to_string()
+                    .contains(words)
+            );
         }
+        let bomb = folder.path().join("text.yaml.gz");
+        std::fs::write(&bomb, gzip(&vec![b' '; 2 << 20])).expect("written");
+        let error = read_text(&bomb).expect_err("too long").to_string();
+        assert!(error.contains("longer than 1048576 bytes"), "{error}");
     }
 }
