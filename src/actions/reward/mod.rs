@@ -38,24 +38,13 @@ pub use length::{
     CharacterRange, cosine_reward, length_reward, repetition_penalty, soft_overlong_punishment,
 };
 pub use math_equivalence::{equivalent, same_answer};
-pub use options::{RewardError, RewardOptions, RewardSource};
+pub use options::{RewardError, RewardOptions, RewardSource, ScoreContext};
 pub use process::{ProcessError, ProcessFault, ProcessOptions, end_processes};
 pub use reason::reason_reward;
 
 pub use crate::options::{RewardFunction, ScoreCompat};
 use crate::record::{Action, Example, ScoredAction};
 use process::RewardProcess;
-
-/// What a score depends on besides the completion and its example.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ScoreContext {
-    /// Optimizer step, from 0.
-    pub step: usize,
-    /// Most tokens a completion may have.
-    pub max_completion_length: usize,
-    /// Shortest and longest completion of the batch, for the `length` reward; `None` makes it not applicable.
-    pub characters: Option<CharacterRange>,
-}
 
 /// Scores actions with a checked set of rewards. Programs run as long as this value lives.
 #[derive(Debug)]

@@ -1,7 +1,19 @@
 //! What to reward, and what can be wrong with that; knows nothing of how a value comes about.
 
+use super::length::CharacterRange;
 use super::process::{ProcessError, ProcessOptions};
 use crate::options::RewardFunction;
+
+/// What a score depends on besides the completion and its example.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScoreContext {
+    /// Optimizer step, from 0.
+    pub step: usize,
+    /// Most tokens a completion may have.
+    pub max_completion_length: usize,
+    /// Shortest and longest completion of the batch, for the `length` reward; `None` makes it not applicable.
+    pub characters: Option<CharacterRange>,
+}
 
 /// Where one reward comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

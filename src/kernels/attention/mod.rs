@@ -7,6 +7,7 @@
 //! from `lse` this one follows: one pass over queries for dq, one over keys for dk and dv.
 
 mod autodiff;
+mod backends;
 mod gpu;
 mod spans;
 mod twin;
@@ -14,15 +15,12 @@ mod twin;
 use std::sync::Arc;
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::wgpu::{CubeBackend, CubeTensor};
-use burn::backend::{Backend, Dispatch, Flex, backend_extension};
+use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
-use burn_flex::FlexTensor;
 
 pub(crate) use gpu::shaders;
 pub use spans::{Spans, Visible};
 
-use super::flex_slices::{floats, from_floats};
 use super::shape_check::ShapeCheck;
 
 /// Attention of each query over the keys that `spans` lets it see; differentiable towards all three tensors.
@@ -82,91 +80,4 @@ pub(crate) trait AttentionOps: Backend {
         statistics: FloatTensor<Self>,
         spans: Arc<Spans>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
-}
-
-impl AttentionOps for CubeBackend {
-    fn packed_attention(
-        queries: CubeTensor,
-        keys: CubeTensor,
-        values: CubeTensor,
-        spans: Arc<Spans>,
-    ) -> (CubeTensor, CubeTensor) {
-        gpu::forward(queries, keys, values, &spans)
-    }
-
-    fn packed_attention_backward(
-        queries: CubeTensor,
-        keys: CubeTensor,
-        values: CubeTensor,
-        upstream: CubeTensor,
-        statistics: CubeTensor,
-        spans: Arc<Spans>,
-    ) -> Gradients<Self> {
-        let inputs = gpu::Inputs::new(queries, keys, values);
-        gpu::backward(&inputs, upstream, statistics, &spans)
-    }
-}
-
-impl AttentionOps for Flex {
-    fn packed_attention(
-        queries: FlexTensor,
-        keys: FlexTensor,
-        values: FlexTensor,
-        spans: Arc<Spans>,
-    ) -> (FlexTensor, FlexTensor) {
-        let [count, heads, width] = queries.layout().shape().dims();
-        let [_, groups, _] = keys.layout().shape().dims();
-        let (queries, keys, values) = (floats(&queries), floats(&keys), floats(&values));
-        let problem = twin::Problem {
-            queries: &queries,
-            keys: &keys,
-            values: &values,
-            sizes: twin::Sizes {
-                heads,
-                groups,
-                width,
-            },
-            spans: &spans,
-        };
-        let (out, lse) = problem.forward();
-        (
-            from_floats(out, [count, heads, width]),
-            from_floats(lse, [count, heads]),
-        )
-    }
-
-    fn packed_attention_backward(
-        queries: FlexTensor,
-        keys: FlexTensor,
-        values: FlexTensor,
-        upstream: FlexTensor,
-        statistics: FlexTensor,
-        spans: Arc<Spans>,
-    ) -> Gradients<Self> {
-        let [count, heads, width] = queries.layout().shape().dims();
-        let [stored, groups, _] = keys.layout().shape().dims();
-        let (queries, keys, values) = (floats(&queries), floats(&keys), floats(&values));
-        let (upstream, statistics) = (floats(&upstream), floats(&statistics));
-        let problem = twin::Problem {
-            queries: &queries,
-            keys: &keys,
-            values: &values,
-            sizes: twin::Sizes {
-                heads,
-                groups,
-                width,
-            },
-            spans: &spans,
-        };
-        let output = twin::Output {
-            upstream: &upstream,
-            statistics: &statistics,
-        };
-        let (key_gradient, value_gradient) = problem.key_gradients(&output);
-        (
-            from_floats(problem.query_gradients(&output), [count, heads, width]),
-            from_floats(key_gradient, [stored, groups, width]),
-            from_floats(value_gradient, [stored, groups, width]),
-        )
-    }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::checkpoint::Checkpoint;
 use super::disk;
 use super::error::{RunFolderError, io_error};
 
@@ -11,15 +12,6 @@ use super::error::{RunFolderError, io_error};
 const PARTIAL: &str = ".partial";
 /// A checkpoint that a newer one of the same step is taking the place of.
 const REPLACED: &str = ".replaced";
-
-/// A whole checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// Optimizer steps done.
-    pub step: u64,
-    /// `.../checkpoint-{step}`.
-    pub path: PathBuf,
-}
 
 impl Checkpoint {
     /// The checkpoint at `path`, if its name says that it is one.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Checkpoint;
+use super::checkpoint::Checkpoint;
 
 /// Why a run cannot use its folder.
 #[derive(Debug, thiserror::Error)]

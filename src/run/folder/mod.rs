@@ -2,11 +2,12 @@
 //!
 //! Does not know what a checkpoint or a log holds.
 
+mod checkpoint;
 mod checkpoints;
 mod disk;
 mod error;
 
-pub use checkpoints::Checkpoint;
+pub use checkpoint::Checkpoint;
 pub use error::RunFolderError;
 
 use std::fs::{self, File, TryLockError};
