@@ -8,6 +8,9 @@ use std::fmt::{self, Write as _};
 /// Characters of a text that a message quotes at most.
 pub const EXCERPT: usize = 200;
 
+/// Characters of one line of a message at most: lists of keys fit, a value of a megabyte does not.
+pub const LINE: usize = 10_000;
+
 /// The text on one line without anything that a terminal or a reader would take for more than text: control characters,
 /// line ends and invisible or turning characters become `\n`, `\u{1b}`, ... What is left is shown as it is, backslashes too.
 #[must_use]
@@ -28,7 +31,9 @@ pub fn excerpt(text: &str) -> Printable<'_> {
     }
 }
 
-/// As [`printable`], but line ends and tabs stay: for what is made of lines, such as an error with its hints.
+/// As [`printable`], but line ends and tabs stay: for what is made of lines, such as an error with its hints. Lines after the
+/// first that are no hint are indented: quoted text with a line end cannot begin a message of its own. A line is cut after
+/// [`LINE`] characters.
 #[must_use]
 pub fn printable_lines(text: &str) -> Printable<'_> {
     Printable {
@@ -47,18 +52,51 @@ pub struct Printable<'a> {
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.keeps_lines {
+            return self.write_lines(out);
+        }
         let mut characters = self.text.chars();
         for character in characters.by_ref().take(self.most) {
-            if !is_hidden(character) || (self.keeps_lines && matches!(character, '\n' | '\t')) {
-                out.write_char(character)?;
-            } else {
-                write!(out, "{}", character.escape_default())?;
-            }
+            write_one(out, character)?;
         }
         if self.most < usize::MAX && characters.next().is_some() {
             write!(out, "… ({} characters)", self.text.chars().count())?;
         }
         Ok(())
+    }
+}
+
+impl Printable<'_> {
+    fn write_lines(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, line) in self.text.split('\n').enumerate() {
+            if index > 0 {
+                out.write_char('\n')?;
+                let stands_alone = line.is_empty() || line.starts_with([' ', '\t']);
+                if !stands_alone && !line.starts_with("hint: ") {
+                    out.write_str("  ")?;
+                }
+            }
+            let mut characters = line.chars();
+            for character in characters.by_ref().take(LINE) {
+                if character == '\t' {
+                    out.write_char(character)?;
+                } else {
+                    write_one(out, character)?;
+                }
+            }
+            if characters.next().is_some() {
+                write!(out, "… ({} characters)", line.chars().count())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_one(out: &mut fmt::Formatter<'_>, character: char) -> fmt::Result {
+    if is_hidden(character) {
+        write!(out, "{}", character.escape_default())
+    } else {
+        out.write_char(character)
     }
 }
 
@@ -103,6 +141,10 @@ mod tests {
             printable_lines("error: a\nhint: b\tc\u{1b}[0m\r").to_string(),
             "error: a\nhint: b\tc\\u{1b}[0m\\r"
         );
+        assert_eq!(
+            printable_lines("id `x\n[WARN run] forged`\n  row 2\n").to_string(),
+            "id `x\n  [WARN run] forged`\n  row 2\n"
+        );
     }
 
     #[test]
@@ -124,5 +166,12 @@ mod tests {
         let text = excerpt(&"\u{1b}".repeat(1_000_000)).to_string();
         assert!(text.ends_with("… (1000000 characters)"), "{text}");
         assert!(text.len() < 8 * EXCERPT, "{}", text.len());
+        let text = printable_lines(&format!("{}\nhint: a", "x".repeat(1_000_000))).to_string();
+        assert!(
+            text.ends_with("… (1000000 characters)\nhint: a"),
+            "{}",
+            text.len()
+        );
+        assert!(text.len() < LINE + 100, "{}", text.len());
     }
 }
