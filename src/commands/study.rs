@@ -26,7 +26,14 @@ pub(super) fn run(arguments: &StudyArguments) -> Result<()> {
         .families
         .unwrap_or_else(|| base.families.keys().copied().collect());
     let count = part.seeds.unwrap_or(3);
-    let seeds: Vec<u64> = (arguments.first_seed..arguments.first_seed + count).collect();
+    let last = arguments.first_seed.checked_add(count - 1).with_context(|| {
+        format!(
+            "--first-seed {} --seeds {count}: expected the last seed to be at most {}\nhint: take a smaller first seed",
+            arguments.first_seed,
+            u64::MAX
+        )
+    })?;
+    let seeds: Vec<u64> = (arguments.first_seed..=last).collect();
     let results = arguments.results.clone();
     let places = Places {
         results: results.unwrap_or_else(|| arguments.output.join("results")),

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::json_lines;
+
 /// Why results cannot be read or a report cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum StudyError {
@@ -105,4 +107,13 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
         path: path.to_path_buf(),
         source,
     }
+}
+
+/// The text of a file that a person names: UTF-8 without a byte order mark; no pipe or device, which may have no end.
+pub(crate) fn read_text(path: &Path) -> Result<String, StudyError> {
+    let bytes = json_lines::read(path).map_err(io_error("read", path))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let error = io::Error::new(io::ErrorKind::InvalidData, error.utf8_error());
+        io_error("read", path)(error)
+    })
 }

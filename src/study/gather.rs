@@ -206,7 +206,13 @@ fn history(
             continue;
         };
         // A row is the mean over the steps since the last one.
-        let steps = (at - step) as f64;
+        let Some(passed) = at.checked_sub(step) else {
+            return Err(fault(
+                path,
+                format!("expected steps in order, found {at} after {step}"),
+            ));
+        };
+        let steps = passed as f64;
         step = at;
         wall_seconds += steps * step_time;
         samples += steps * samples_per_step(run, command, number("external/gate_open_frac"));
@@ -280,4 +286,116 @@ fn held_out(
         })
     };
     tests.iter().zip(files).filter_map(evaluation).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::results::result::Domain;
+
+    fn run(folder: &Path, keys: &str) -> Run {
+        let path = folder.join("run.yaml");
+        let text = format!(
+            "model_name_or_path: m\ndataset_name: rows.json\noutput_dir: out\n\
+             eval_dataset_name: [a/test.json, a/test-ood.json]\n{keys}"
+        );
+        std::fs::write(&path, text).expect("written");
+        config::load(Purpose::Train, &path, &[]).expect("a configuration")
+    }
+
+    fn tests() -> Vec<TestSettings> {
+        [("test", Domain::In), ("test-ood", Domain::Out)]
+            .map(|(split, domain)| TestSettings {
+                split: split.to_owned(),
+                domain,
+                rows: format!("a/{split}.json"),
+            })
+            .into()
+    }
+
+    const EXPERTS: &str = "external:\n- {name: x, path: x.jsonl}\n- {name: y, path: y.jsonl}\n";
+
+    #[test]
+    fn a_step_scores_its_share_of_the_pool() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // 4 prompts x 8 completions in one update, and in two.
+        let batch = "per_device_train_batch_size: 8\nnum_generations: 8\n";
+        let cases = [
+            ("gradient_accumulation_steps: 4\n", 32.0),
+            (
+                "gradient_accumulation_steps: 2\nsteps_per_generation: 4\n",
+                16.0,
+            ),
+            ("gradient_accumulation_steps: 4\nnum_iterations: 2\n", 16.0),
+        ];
+        for (keys, expected) in cases {
+            let run = run(folder.path(), &format!("{batch}{keys}"));
+            assert_eq!(
+                samples_per_step(&run, StageCommand::Train, None),
+                expected,
+                "{keys}"
+            );
+        }
+        let own = format!("{batch}gradient_accumulation_steps: 4\n{EXPERTS}");
+        let run = run(folder.path(), &own);
+        assert_eq!(
+            samples_per_step(&run, StageCommand::Train, None),
+            40.0,
+            "two experts"
+        );
+        assert_eq!(
+            samples_per_step(&run, StageCommand::Train, Some(0.5)),
+            36.0,
+            "asked half the time"
+        );
+        assert_eq!(
+            samples_per_step(&run, StageCommand::Sft, None),
+            32.0,
+            "rows"
+        );
+    }
+
+    #[test]
+    fn a_log_becomes_steps_with_what_was_spent_so_far() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys =
+            "per_device_train_batch_size: 8\nnum_generations: 8\ngradient_accumulation_steps: 4\n";
+        let run = run(folder.path(), &format!("{keys}{EXPERTS}"));
+        let path = folder.path().join("metrics.jsonl");
+        let log = [
+            r#"{"step": 2, "step_time": 1.5, "reward": 0.5, "rewards/accuracy/mean": 0.25, "external/x/fraction": 0.1, "timing_s/gen": 1.0}"#,
+            r#"{"step": 2, "eval_test_accuracy": 0.4, "eval_test_rows": 10, "eval_test-ood_accuracy": 0.2, "eval_test-ood_rows": 5}"#,
+            r#"{"step": 3, "step_time": 3.0, "reward": 0.75, "timing_s/gen": 2.0}"#,
+        ];
+        std::fs::write(&path, log.join("\n")).expect("written");
+        let tests = tests();
+        let found = history(&path, &run, (StageCommand::Train, &tests)).expect("a log");
+        let spent: Vec<_> = found
+            .steps
+            .iter()
+            .map(|one| (one.step, one.samples, one.wall_seconds))
+            .collect();
+        assert_eq!(
+            spent,
+            [(2, 80, 3.0), (3, 120, 6.0)],
+            "the first row stands for two steps"
+        );
+        assert_eq!(
+            found.steps[0].external_share,
+            BTreeMap::from([("x".to_owned(), 0.1)])
+        );
+        assert_eq!(
+            found.timing_s,
+            BTreeMap::from([("timing_s/gen".to_owned(), 4.0)])
+        );
+        let held_out: Vec<_> = found
+            .evaluations
+            .iter()
+            .map(|one| (one.split.as_str(), one.rows, one.accuracy, one.samples))
+            .collect();
+        assert_eq!(held_out, [("test", 10, 0.4, 80), ("test-ood", 5, 0.2, 80)]);
+        std::fs::write(&path, format!("{}\n{}", log[2], log[0])).expect("written");
+        let error = history(&path, &run, (StageCommand::Train, &tests)).expect_err("backwards");
+        assert!(error.to_string().contains("found 2 after 3"), "{error}");
+    }
 }

@@ -15,6 +15,9 @@ use crate::json_lines::read_text;
 use crate::study::error::StudyError;
 use crate::study::results::result::{Domain, Family, Method, Role};
 
+/// Seeds that a study may take; each is a run of every method on every family.
+pub const SEEDS: std::ops::RangeInclusive<u64> = 1..=1000;
+
 /// A method of the study: what is done to the family's model, one stage after the other.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -221,6 +224,18 @@ pub fn read_base(path: &Path) -> Result<Base, StudyError> {
             "`pass_at_k`: expected rows, samples and a temperature above 0".to_owned(),
         ));
     }
+    let parts = base.presets.iter();
+    if let Some((name, part)) = parts
+        .filter(|(_, part)| part.seeds.is_some_and(|seeds| !SEEDS.contains(&seeds)))
+        .next()
+    {
+        return Err(fault(format!(
+            "`presets.{name}.seeds`: expected {} to {}, found {}",
+            SEEDS.start(),
+            SEEDS.end(),
+            part.seeds.unwrap_or(0)
+        )));
+    }
     if let Some((family, _)) = base
         .families
         .iter()
@@ -249,4 +264,91 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, StudyError> {
     let text = read_text(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
     let value = config::parse_yaml(&text).map_err(fault)?;
     serde_path_to_error::deserialize(value).map_err(|error| fault(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = "
+model: m
+baseline: a
+sft: sft.yaml
+train: train.yaml
+process_gib: 1
+pass_at_k: {rows: 3, samples: 4, temperature: 0.9, top_p: 1.0}
+families:
+  counting:
+    prepare: ['data counting']
+    model_name_or_path: model
+    dataset_name: rows.json
+    tests: [{split: test, domain: in, rows: test.json}]
+";
+
+    #[test]
+    fn a_method_is_called_like_its_file_and_unknown_keys_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ours.yaml");
+        let text = "title: Ours\nrole: proposed\norder: 3\nstages:\n- command: train\n  keys: {beta: 0.1}\n";
+        // A byte order mark, as editors on Windows write it.
+        std::fs::write(&path, format!("\u{feff}{text}")).expect("written");
+        let found = read_method(&path).expect("a method");
+        assert_eq!((found.method.key.as_str(), found.pass_at_k), ("ours", true));
+        assert_eq!(found.stages[0].command.name(), "train");
+        std::fs::write(&path, format!("{text}colour: red\n")).expect("written");
+        let error = read_method(&path).expect_err("refused").to_string();
+        assert!(
+            error.contains("colour") && error.contains("ours.yaml"),
+            "{error}"
+        );
+        let error = read_method(folder.path())
+            .expect_err("a folder")
+            .to_string();
+        assert!(error.contains("a folder"), "{error}");
+    }
+
+    #[test]
+    fn a_base_that_cannot_be_run_is_refused_with_its_key() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("base.yaml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            read_base(&path)
+        };
+        let base = read(BASE).expect("a base");
+        assert_eq!(
+            base.sft,
+            folder.path().join("sft.yaml"),
+            "beside the base file"
+        );
+        let cases = [
+            ("process_gib: 1", "process_gib: 0", "`process_gib`"),
+            ("process_gib: 1", "process_gib: .nan", "`process_gib`"),
+            ("samples: 4", "samples: 0", "`pass_at_k`"),
+            ("temperature: 0.9", "temperature: 0", "`pass_at_k`"),
+            (
+                "[{split: test, domain: in, rows: test.json}]",
+                "[]",
+                "`families.counting.tests`",
+            ),
+            ("['data counting']", "[' ']", "an empty line"),
+            (
+                "families:",
+                "presets: {all: {seeds: 100000000000}}\nfamilies:",
+                "`presets.all.seeds`",
+            ),
+            (
+                "families:",
+                "presets: {all: {seeds: 0}}\nfamilies:",
+                "1 to 1000",
+            ),
+        ];
+        for (from, to, expected) in cases {
+            let error = read(&BASE.replace(from, to)).expect_err(to).to_string();
+            assert!(
+                error.contains(expected) && error.contains("hint: "),
+                "{error}"
+            );
+        }
+    }
 }

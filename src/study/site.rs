@@ -218,3 +218,144 @@ pub(super) fn digest_of(parts: &[&str]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::settings::{PassSettings, TestSettings};
+    use serde_json::json;
+
+    fn object(value: &Value) -> Map<String, Value> {
+        value.as_object().expect("an object").clone()
+    }
+
+    fn family(external: &[Value]) -> FamilySettings {
+        FamilySettings {
+            shared: Vec::new(),
+            prepare: vec!["data counting --out {folder}".to_owned()],
+            model_name_or_path: "{shared}/model".to_owned(),
+            dataset_name: "{folder}/rows.json".to_owned(),
+            external: external.iter().map(object).collect(),
+            tests: vec![TestSettings {
+                split: "test".to_owned(),
+                domain: crate::study::results::result::Domain::In,
+                rows: "{folder}/test-{seed}.json".to_owned(),
+            }],
+            keys: object(&json!({"beta": 0.1, "top_p": 0.9, "max_steps": 100})),
+        }
+    }
+
+    /// A base in a folder with a space in its name.
+    fn base(folder: &Path) -> Base {
+        let file = |name: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, "seed: 1 # a comment\n").expect("written");
+            path
+        };
+        Base {
+            model: "m".to_owned(),
+            baseline: "a".to_owned(),
+            sft: file("sft.yaml"),
+            train: file("train.yaml"),
+            process_gib: 1.0,
+            pass_at_k: PassSettings {
+                rows: 1,
+                samples: 2,
+                temperature: 1.0,
+                top_p: 1.0,
+            },
+            methods: BTreeMap::from([("ours".to_owned(), vec![object(&json!({"beta": 0.3}))])]),
+            families: BTreeMap::new(),
+            presets: BTreeMap::new(),
+            path: folder.join("base.yaml"),
+        }
+    }
+
+    fn stage(keys: &Value) -> Stage {
+        Stage {
+            command: StageCommand::Train,
+            keys: object(keys),
+        }
+    }
+
+    #[test]
+    fn keys_of_the_method_stand_over_those_of_the_stage_and_of_the_family() {
+        let folder = tempfile::Builder::new()
+            .prefix("a folder")
+            .tempdir()
+            .expect("a folder");
+        let base = base(folder.path());
+        let places = Places {
+            output: PathBuf::from("out"),
+            results: PathBuf::from("results"),
+            device: "cpu".to_owned(),
+        };
+        let experts = [json!({"name": "a"}), json!({"name": "b"})];
+        let family = family(&experts);
+        let site = Site::new(&base, &family, (Family::Counting, 7), &places).expect("a site");
+        let stage_of =
+            |external: &str| stage(&json!({"beta": 0.2, "top_p": 0.8, "external": external}));
+        let keys = site.keys((&stage_of("experts"), 0), "ours").expect("keys");
+        assert_eq!(
+            (keys["beta"].as_str(), keys["top_p"].as_str()),
+            ("0.3", "0.8")
+        );
+        assert_eq!(keys["max_steps"], "100");
+        assert_eq!(keys["external"], r#"[{"name":"a"},{"name":"b"}]"#);
+        let keys = site
+            .keys((&stage_of("first-expert"), 1), "ours")
+            .expect("keys");
+        assert_eq!(
+            (keys["beta"].as_str(), keys["external"].as_str()),
+            ("0.2", r#"[{"name":"a"}]"#)
+        );
+        assert!(
+            site.test_files().ends_with("/test-7.json"),
+            "{}",
+            site.test_files()
+        );
+        assert!(site.folder.starts_with("out") && site.here.contains("a folder"));
+        assert_eq!(site.with_device(vec!["data".to_owned()]), ["data"]);
+        assert_eq!(
+            site.with_device(vec!["eval".to_owned()]),
+            ["eval", "--device", "cpu"]
+        );
+        let none = self::family(&[]);
+        let site = Site::new(&base, &none, (Family::Counting, 7), &places).expect("a site");
+        let error = site
+            .keys((&stage_of("experts"), 0), "ours")
+            .expect_err("none")
+            .to_string();
+        assert!(error.contains("`families.counting.external`"), "{error}");
+    }
+
+    #[test]
+    fn a_digest_knows_texts_and_their_borders_and_no_comments() {
+        assert_ne!(digest_of(&["ab", "c"]), digest_of(&["a", "bc"]));
+        assert_ne!(digest_of(&["a", "b"]), digest_of(&["b", "a"]));
+        assert_eq!(digest_of(&["a"]).len(), 8);
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.yaml");
+        let line = [format!("sft {}", path.display())];
+        let text = |content: &str| {
+            std::fs::write(&path, content).expect("written");
+            with_files(&line, "").expect("read")
+        };
+        assert_eq!(text("seed: 1\n"), text("# why\nseed:   1\n"));
+        assert_ne!(text("seed: 1\n"), text("seed: 2\n"));
+    }
+
+    #[test]
+    fn flags_are_written_as_the_command_line_takes_them() {
+        let cases = [
+            (json!("a b"), "a b"),
+            (json!(["a", "b"]), "a,b"),
+            (json!([1, 2]), "[1,2]"),
+            (json!(null), "null"),
+            (json!(0.5), "0.5"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(flag_text(&value), expected);
+        }
+    }
+}

@@ -8,7 +8,19 @@ use std::fmt::Display;
 
 use super::result::{Evaluation, FinalEvaluation, PassAtK, RunResult, Step};
 use super::statistics;
+use crate::printable::excerpt;
 use crate::study::error::StudyError;
+
+/// Largest number of seconds of a run that is believed: thirty years. Charts and sums of more mean nothing.
+const SECONDS: f64 = 1e9;
+/// Largest reward, either side of zero.
+const REWARD: f64 = 1e9;
+/// Most steps and samples.
+const COUNT: u64 = 1 << 50;
+/// Most completions per row; pass@k takes time in proportion.
+const SAMPLES_PER_ROW: u32 = 1 << 16;
+/// Characters of a text in tables and charts.
+const TEXT: usize = 2000;
 
 /// How far a stored mean may be from the mean of the stored values, which are rounded to seven digits.
 const TOLERANCE: f64 = 1e-5;
@@ -27,9 +39,10 @@ pub fn check(result: &RunResult, place: &str) -> Result<(), StudyError> {
     let is_key = !key.is_empty() && key.chars().all(plain);
     at("method.key").require(is_key, "characters of `a-z 0-9 . _ -`", key)?;
     at("commands").require(!result.commands.is_empty(), "at least one command", "none")?;
-    at("wall_seconds").within(result.wall_seconds, f64::MAX)?;
+    at("wall_seconds").within(result.wall_seconds, SECONDS)?;
+    check_texts(result, place)?;
     for (phase, seconds) in &result.timing_s {
-        at(&format!("timing_s.{phase}")).within(*seconds, f64::MAX)?;
+        at(&format!("timing_s.{phase}")).within(*seconds, SECONDS)?;
     }
     check_steps(&result.steps, place)?;
     check_evaluations(&result.evaluations, place)?;
@@ -39,6 +52,35 @@ pub fn check(result: &RunResult, place: &str) -> Result<(), StudyError> {
         let new = splits.insert(evaluation.split.as_str());
         at(&format!("{prefix}.split")).require(new, "each split once", &evaluation.split)?;
         check_final(evaluation, place, &prefix)?;
+    }
+    Ok(())
+}
+
+/// Texts stand in cells, labels and captions.
+fn check_texts(result: &RunResult, place: &str) -> Result<(), StudyError> {
+    let texts = [
+        ("method.title", &result.method.title),
+        ("commit", &result.commit),
+        ("machine", &result.machine),
+        ("device", &result.device),
+        ("model.description", &result.model.description),
+        ("start", &result.start),
+        ("config_digest", &result.config_digest),
+    ];
+    let finals = result.final_evaluations.iter();
+    let splits = finals.map(|one| ("final.split", &one.split));
+    let phases = result.timing_s.keys().map(|phase| ("timing_s", phase));
+    let steps = result.steps.iter();
+    let sources = steps.flat_map(|step| step.external_share.keys());
+    let sources = sources.map(|source| ("external_share", source));
+    for (key, text) in texts.into_iter().chain(splits).chain(phases).chain(sources) {
+        let key = Key {
+            place,
+            key: key.to_owned(),
+        };
+        let length = text.chars().count();
+        let expected = format!("at most {TEXT} characters");
+        key.require(length <= TEXT, expected, format!("{length}"))?;
     }
     Ok(())
 }
@@ -61,10 +103,14 @@ impl Key<'_> {
         }
         Err(StudyError::Value {
             place: self.place.to_owned(),
-            key: self.key.clone(),
+            key: excerpt(&self.key).to_string(),
             expected: expected.to_string(),
-            found: found.to_string(),
+            found: excerpt(&found.to_string()).to_string(),
         })
+    }
+
+    fn at_most(&self, value: u64, largest: u64) -> Result<(), StudyError> {
+        self.require(value <= largest, format!("at most {largest}"), value)
     }
 
     /// NaN is in no range.
@@ -88,9 +134,16 @@ fn check_steps(steps: &[Step], place: &str) -> Result<(), StudyError> {
             place,
             key: format!("steps[{index}].{key}"),
         };
-        at("wall_seconds").within(step.wall_seconds, f64::MAX)?;
+        at("wall_seconds").within(step.wall_seconds, SECONDS)?;
+        at("step").at_most(step.step, COUNT)?;
+        at("samples").at_most(step.samples, COUNT)?;
         if let Some(reward) = step.reward {
-            at("reward").require(reward.is_finite(), "a finite number", reward)?;
+            let possible = (-REWARD..=REWARD).contains(&reward);
+            at("reward").require(
+                possible,
+                format!("a number from -{REWARD} to {REWARD}"),
+                reward,
+            )?;
         }
         if let Some(accuracy) = step.accuracy {
             at("accuracy").share(accuracy)?;
@@ -121,7 +174,9 @@ fn check_evaluations(evaluations: &[Evaluation], place: &str) -> Result<(), Stud
             place,
             key: format!("evaluations[{index}].{key}"),
         };
-        at("wall_seconds").within(evaluation.wall_seconds, f64::MAX)?;
+        at("wall_seconds").within(evaluation.wall_seconds, SECONDS)?;
+        at("step").at_most(evaluation.step, COUNT)?;
+        at("samples").at_most(evaluation.samples, COUNT)?;
         at("accuracy").share(evaluation.accuracy)?;
         at("rows").require(evaluation.rows > 0, "at least 1", evaluation.rows)?;
         let new = seen.insert((evaluation.step, evaluation.split.as_str()));
@@ -161,6 +216,8 @@ fn check_pass_at_k(pass: &PassAtK, rows: u64, place: &str, prefix: &str) -> Resu
         key: format!("{prefix}.{key}"),
     };
     let (samples, counts) = (pass.samples_per_row, &pass.correct_counts);
+    let possible = (1..=SAMPLES_PER_ROW).contains(&samples);
+    at("samples_per_row").require(possible, format!("1 to {SAMPLES_PER_ROW}"), samples)?;
     at("temperature").within(pass.temperature, f64::MAX)?;
     at("top_p").share(pass.top_p)?;
     // pass@k may be measured on the first rows only.

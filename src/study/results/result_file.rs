@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use super::result::{FORMAT_VERSION, RunResult};
 use super::result_check;
-use crate::study::error::{StudyError, io_error};
+use crate::printable::excerpt;
+use crate::study::error::{StudyError, io_error, read_text};
 use crate::system::files::{self, Existing};
 
 /// Digits that a number keeps in a file; losses and rewards are f32.
@@ -24,13 +25,13 @@ const SIGNIFICANT_DIGITS: usize = 7;
 /// The file cannot be read, is of another version, lacks a key or has an unknown one, holds NaN or a value that another
 /// value contradicts; the message names file and key.
 pub fn read(path: &Path) -> Result<RunResult, StudyError> {
-    let text = fs::read_to_string(path).map_err(io_error("read", path))?;
+    let text = read_text(path)?;
     check_version(&text, path)?;
     let mut deserializer = serde_json::Deserializer::from_str(&text);
     let format_error = |key: String, error: &serde_json::Error| StudyError::Format {
         path: path.to_path_buf(),
-        key,
-        message: error.to_string(),
+        key: excerpt(&key).to_string(),
+        message: excerpt(&error.to_string()).to_string(),
     };
     let result: RunResult = serde_path_to_error::deserialize(&mut deserializer)
         .map_err(|error| format_error(error.path().to_string(), error.inner()))?;
@@ -54,7 +55,7 @@ fn check_version(text: &str, path: &Path) -> Result<(), StudyError> {
         Some(found) if found != FORMAT_VERSION => Err(StudyError::Version {
             path: path.to_path_buf(),
             expected: FORMAT_VERSION,
-            found: found.to_string(),
+            found: excerpt(&found.to_string()).to_string(),
         }),
         _ => Ok(()),
     }

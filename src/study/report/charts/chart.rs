@@ -4,6 +4,7 @@ use super::svg::Description;
 use crate::study::results::collection::Study;
 use crate::study::results::result::{Family, Method};
 use crate::study::results::text::distinct;
+use crate::study::settings::SEEDS;
 
 /// A drawn chart.
 #[derive(Debug, Clone)]
@@ -39,15 +40,16 @@ pub(super) fn command_of(study: &Study, methods: &[&Method], families: &[Family]
                 .map(|family| format!("--family {}", family.name())),
         );
     }
-    let seeds: Vec<u64> = study.seeds().into_iter().collect();
-    match (seeds.first(), seeds.last()) {
-        (Some(first), Some(last)) => {
-            words.push(format!("--seeds {}", last - first + 1));
+    let seeds = study.seeds();
+    if let (Some(first), Some(last)) = (seeds.first(), seeds.last()) {
+        // Wider ranges are of no study that this command makes.
+        let count = last.saturating_sub(*first).saturating_add(1);
+        if SEEDS.contains(&count) {
+            words.push(format!("--seeds {count}"));
             if *first != 1 {
                 words.push(format!("--first-seed {first}"));
             }
         }
-        _ => {}
     }
     words.join(" ")
 }
