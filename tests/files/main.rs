@@ -4,6 +4,7 @@
 mod support;
 
 mod configs;
+mod mutations;
 mod prompt_matches_golden;
 mod reason_rft_rows_load;
 mod synthetic_rows_load;
