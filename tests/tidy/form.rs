@@ -177,3 +177,37 @@ fn functions_take_few_arguments_and_no_public_one_takes_a_bare_yes_or_no() {
         places,
     );
 }
+
+/// A claim whose test was renamed or removed would look proved.
+#[test]
+fn the_tests_that_prove_the_readme_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(root.join("tests/README.md")).expect("tests/README.md");
+    let name = Regex::new(r"`([a-z0-9]+(?:_[a-z0-9]+){2,})`").expect("valid");
+    let sources: Vec<SourceFile> = files("src", "rs")
+        .into_iter()
+        .chain(files("tests", "rs"))
+        .collect();
+    let mut places = Vec::new();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    for (claim, proof) in rows {
+        let tests: Vec<&str> = name
+            .captures_iter(proof)
+            .map(|found| found.get(1).expect("the group").as_str())
+            .collect();
+        if tests.is_empty() && !proof.contains("not tested") && claim != "README says" {
+            places.push((claim.to_owned(), "names no test and no reason".to_owned()));
+        }
+        for test in tests {
+            let declared = format!("fn {test}(");
+            if !sources.iter().any(|file| file.text.contains(&declared)) {
+                places.push((claim.to_owned(), format!("there is no test `{test}`")));
+            }
+        }
+    }
+    report(
+        "every test that tests/README.md names exists",
+        "a claim without its test is a hope",
+        places,
+    );
+}
