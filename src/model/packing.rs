@@ -161,7 +161,7 @@ mod tests {
             "one per token of a row"
         );
         assert_eq!(packed.predictors[..4], [2, 3, 4, 2]);
-        assert_eq!(packed.prompts, [0..3, 6..8, 8..12]);
+        assert_eq!(packed.prompts, [0..3, 5..7, 7..11]);
         assert_eq!(packed.positions[3], [3; 3]);
         assert_eq!(
             packed.positions[11], [3; 3],

@@ -189,7 +189,9 @@ fn the_tests_that_prove_the_readme_exist() {
         .chain(files("tests", "rs"))
         .collect();
     let mut places = Vec::new();
-    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let rows = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
     for (claim, proof) in rows {
         let tests: Vec<&str> = name
             .captures_iter(proof)

@@ -170,7 +170,9 @@ fn own_segments(visible: &[Visible], queries: Range<usize>) -> Vec<Segment> {
         if let Some(last) = segments.last_mut() {
             let both = union(&last.keys, &own);
             let area = both.len() * (last.queries.len() + 1);
-            if area <= 2 * (own_scores + own.len()) + SLACK {
+            // Rows of a cache lie far apart; those of one batch follow each other.
+            let near = both.len() <= last.keys.len() + own.len() + QUERY_TILE;
+            if near && area <= 2 * (own_scores + own.len()) + SLACK {
                 last.keys = both;
                 last.queries.end = query + 1;
                 own_scores += own.len();
