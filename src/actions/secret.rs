@@ -64,6 +64,11 @@ impl Secret {
         self.value.len() < SHORTEST_REAL_KEY
     }
 
+    /// Whether the text holds the key as it is.
+    pub(crate) fn is_in(&self, text: &str) -> bool {
+        text.contains(&self.value)
+    }
+
     /// The value of the `Authorization` header.
     pub(crate) fn bearer(&self) -> String {
         format!("Bearer {}", self.value)

@@ -162,6 +162,13 @@ impl RewardProcess {
         for variable in &self.options.hidden_variables {
             command.env_remove(variable);
         }
+        // The same key may stand under a second name.
+        for (variable, value) in std::env::vars_os() {
+            let value = value.to_string_lossy();
+            if self.secrets.iter().any(|secret| secret.is_in(&value)) {
+                command.env_remove(variable);
+            }
+        }
         Program::start(command, &self.options.name, self.secrets.clone())
     }
 }

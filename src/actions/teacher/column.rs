@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Teacher, TeacherAnswer, TeacherError, TeacherRequest};
+use super::reasoning::{beside, split, told};
+use super::{Ending, Teacher, TeacherAnswer, TeacherError, TeacherRequest};
+use crate::options::Reasoning;
 use crate::record::{Example, FinishReason};
 
 /// Actions read from each example's own row.
@@ -38,7 +40,8 @@ impl ColumnTeacher {
             .try_for_each(|example| self.of(example).map(|_| ()))
     }
 
-    fn of(&self, example: &Example) -> Result<Vec<String>, TeacherError> {
+    /// The actions of a row; fewer than it holds where one did not end in an ordinary way.
+    fn of(&self, example: &Example) -> Result<Vec<(String, FinishReason)>, TeacherError> {
         let fault = |fault: &str| TeacherError::Column {
             name: self.name.clone(),
             column: self.column.clone(),
@@ -54,25 +57,37 @@ impl ColumnTeacher {
             one => std::slice::from_ref(one),
         };
         let mut texts = Vec::new();
+        let mut is_known = false;
         for item in items {
             let source = item.get("source").and_then(Value::as_str);
             if source.is_some_and(|source| source != self.name) {
                 continue;
             }
-            let text = item
-                .as_str()
-                .or_else(|| item.get("text").and_then(Value::as_str))
-                .or_else(|| item.get("content").and_then(Value::as_str));
-            texts.push(
-                text.ok_or_else(|| fault("holds something without text"))?
-                    .to_owned(),
-            );
+            let text = text_of(item).ok_or_else(|| fault("holds something without text"))?;
+            is_known = true;
+            let ending = Ending::of(item.get("finish_reason").and_then(Value::as_str));
+            texts.extend(ending.finish_reason().map(|reason| (text, reason)));
         }
-        if texts.is_empty() {
+        if !is_known {
             return Err(fault("holds no action of this source"));
         }
         Ok(texts)
     }
+}
+
+/// The text of a cell, with thoughts that stand apart from it in `<think>` tags before it.
+fn text_of(item: &Value) -> Option<String> {
+    if let Some(text) = item.as_str() {
+        return Some(text.to_owned());
+    }
+    let (thoughts, text) = match item.get("text").and_then(Value::as_str) {
+        Some(text) => (beside(|key| item.get(key)), text.to_owned()),
+        None => {
+            let (thoughts, text) = split(item);
+            (thoughts, (!text.is_empty()).then_some(text)?)
+        }
+    };
+    Some(told(thoughts.as_deref(), &text, Reasoning::Think))
 }
 
 impl Teacher for ColumnTeacher {
@@ -89,9 +104,9 @@ impl Teacher for ColumnTeacher {
         requests: &[TeacherRequest<'_>],
         _seed: u64,
     ) -> Result<Vec<Vec<TeacherAnswer>>, TeacherError> {
-        let answer = |text| TeacherAnswer {
+        let answer = |(text, finish_reason)| TeacherAnswer {
             text,
-            finish_reason: FinishReason::Stop,
+            finish_reason,
             token_logprobs: None,
             token_texts: None,
         };
@@ -140,6 +155,13 @@ mod tests {
             texts(json!([{"role": "assistant", "content": "trace"}])).unwrap(),
             ["trace"]
         );
+        let apart =
+            json!([{"content": "3", "reasoning_content": "t"}, {"text": "3", "reasoning": "t"}]);
+        assert_eq!(texts(apart).unwrap(), ["<think>t</think>\n3"; 2]);
+        let parts = json!({"content": [{"type": "thinking", "thinking": "t"}, {"type": "text", "text": "3"}]});
+        assert_eq!(texts(parts).unwrap(), ["<think>t</think>\n3"]);
+        let half = json!([{"text": "ha", "finish_reason": "abort"}, {"text": "b", "finish_reason": "end_turn"}]);
+        assert_eq!(texts(half).unwrap(), ["b"]);
         let several = json!([{"text": "a", "source": "other"}, {"text": "b", "source": "gpt"}]);
         assert_eq!(texts(several).unwrap(), ["b"]);
     }

@@ -8,6 +8,7 @@ mod column;
 mod ending;
 pub mod endpoint;
 mod local;
+mod reasoning;
 mod recorded;
 mod report;
 mod roster;

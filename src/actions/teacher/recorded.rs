@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::Value;
 
+use super::reasoning::{beside, told};
 use super::{Ending, Teacher, TeacherAnswer, TeacherError, TeacherRequest};
 use crate::json_lines::{self, RowId};
+use crate::options::Reasoning;
 use crate::record::Example;
 
 /// An entry of `external` with a `path`.
@@ -15,7 +18,7 @@ use crate::record::Example;
 pub struct RecordedOptions {
     /// The name in every log.
     pub name: String,
-    /// The file: one `{"id", "source"?, "text", "finish_reason"?}` per line; other keys are not read.
+    /// The file: one `{"id", "source"?, "text", "finish_reason"?, "reasoning_content"?}` per line; other keys are not read.
     pub path: PathBuf,
     /// Actions per prompt: the first of each id.
     pub num_actions: usize,
@@ -39,6 +42,23 @@ struct Line {
     text: String,
     #[serde(default)]
     finish_reason: Option<String>,
+    /// Thoughts beside the text, under the keys of several servers.
+    reasoning_content: Option<Value>,
+    reasoning: Option<Value>,
+    thinking: Option<Value>,
+}
+
+impl Line {
+    /// The text with its thoughts in `<think>` tags before it.
+    fn told(&self) -> String {
+        let thoughts = beside(|key| match key {
+            "reasoning_content" => self.reasoning_content.as_ref(),
+            "reasoning" => self.reasoning.as_ref(),
+            "thinking" => self.thinking.as_ref(),
+            _ => None,
+        });
+        told(thoughts.as_deref(), &self.text, Reasoning::Think)
+    }
 }
 
 impl RecordedTeacher {
@@ -74,9 +94,10 @@ impl RecordedTeacher {
         let mut actions: HashMap<String, Vec<TeacherAnswer>> = HashMap::new();
         let mut unfinished: BTreeMap<String, usize> = BTreeMap::new();
         for line in lines {
-            if filters && line.source.is_some_and(|source| source != *name) {
+            if filters && line.source.as_ref().is_some_and(|source| source != name) {
                 continue;
             }
+            let text = line.told();
             let known = actions.entry(line.id.0).or_default();
             let ending = Ending::of(line.finish_reason.as_deref());
             let Some(finish_reason) = ending.finish_reason() else {
@@ -85,7 +106,7 @@ impl RecordedTeacher {
                 continue;
             };
             let answer = TeacherAnswer {
-                text: line.text,
+                text,
                 finish_reason,
                 token_logprobs: None,
                 token_texts: None,
@@ -352,6 +373,30 @@ mod tests {
                 .starts_with("no/such/actions.jsonl: cannot read the recorded actions of `expert`"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn thoughts_beside_a_recorded_text_are_used() {
+        for (beside, expected) in [
+            (
+                r#""reasoning_content": "I count.""#,
+                "<think>I count.</think>\n3",
+            ),
+            (
+                r#""reasoning": "I count.", "thinking": null"#,
+                "<think>I count.</think>\n3",
+            ),
+            (r#""reasoning": """#, "3"),
+            (r#""effort": "high""#, "3"),
+        ] {
+            let content = format!("{{\"id\": \"a\", \"text\": \"3\", {beside}}}");
+            let mut teacher = open(&content, "expert", 1).expect("reads");
+            assert_eq!(
+                texts(&mut teacher, "a").expect("known"),
+                [expected],
+                "{beside}"
+            );
+        }
     }
 
     #[test]

@@ -17,10 +17,10 @@ use super::failure::Failure;
 use super::http::Client;
 use super::options::{EndpointOptions, OnTeacherFailure, is_loopback};
 use super::pool::{Pool, Taken};
-use super::reasoning::told;
 use super::record_file::{RecordFile, RecordMode};
 use super::turnstile::{Halt, Turnstile};
 use crate::actions::secret::Secret;
+use crate::actions::teacher::reasoning::told;
 use crate::actions::teacher::{
     Teacher, TeacherAnswer, TeacherError, TeacherReport, TeacherRequest,
 };

@@ -22,7 +22,6 @@ mod options;
 mod picture;
 mod pool;
 mod provider_error;
-mod reasoning;
 mod record_file;
 mod record_line;
 mod reply;

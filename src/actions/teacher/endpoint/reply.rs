@@ -5,10 +5,9 @@ use serde_json::Value;
 
 use super::failure::{Failure, FailureReason};
 use super::provider_error::{message_of, status_of};
-use super::reasoning;
 use super::text::{MAX_TEXT_BYTES, quoted, without_controls};
 use crate::actions::secret::Secret;
-use crate::actions::teacher::{Ending, TokenTexts};
+use crate::actions::teacher::{Ending, TokenTexts, reasoning};
 use crate::record::FinishReason;
 
 /// Tokens of a request as the server counts them.

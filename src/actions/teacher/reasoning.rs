@@ -1,5 +1,5 @@
-//! Thoughts that a server gives apart from the answer (`reasoning_content`, `reasoning`, parts of type `thinking`), and how
-//! the two become one text. Knows nothing of rewards.
+//! Thoughts that a server or a file gives apart from the answer (`reasoning_content`, `reasoning`, parts of type
+//! `thinking`), and how the two become one text. Knows nothing of rewards.
 
 use serde_json::Value;
 
@@ -7,8 +7,13 @@ use crate::options::Reasoning;
 
 const OPENING: &str = "<think>";
 const CLOSING: &str = "</think>";
-/// Where a message keeps its thoughts: DeepSeek and vLLM; OpenRouter, Groq and newer vLLM; Ollama.
-const KEYS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
+/// Where a message keeps its thoughts: DeepSeek and vLLM; OpenRouter, Groq and newer vLLM; Ollama; OpenRouter again.
+pub(super) const KEYS: [&str; 4] = [
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "reasoning_details",
+];
 /// Types of parts that are thoughts: Mistral and Anthropic; OpenAI's and OpenRouter's.
 const PART_TYPES: [&str; 6] = [
     "thinking",
@@ -36,18 +41,20 @@ pub(super) fn split(message: &Value) -> (Option<String>, String) {
         Some(Value::String(text)) => answer.push_str(text),
         _ => {}
     }
-    // A relay may say the same thing under several keys: the first that says anything counts.
-    let beside = KEYS
+    let inside = unwrapped(&thoughts);
+    let thoughts = (!inside.is_empty()).then(|| inside.to_owned());
+    (thoughts.or_else(|| beside(|key| message.get(key))), answer)
+}
+
+/// The thoughts that stand beside a text, under one of the usual keys. A relay may say the same thing under several: the
+/// first that says anything counts.
+pub(super) fn beside<'a>(value_of: impl Fn(&str) -> Option<&'a Value>) -> Option<String> {
+    let mut texts = KEYS
         .iter()
-        .filter_map(|key| message.get(*key))
-        .map(thought_text)
-        .find(|text| !text.trim().is_empty())
-        .or_else(|| message.get("reasoning_details").map(thought_text));
-    if thoughts.trim().is_empty() {
-        thoughts = beside.unwrap_or_default();
-    }
-    let thoughts = unwrapped(&thoughts);
-    ((!thoughts.is_empty()).then(|| thoughts.to_owned()), answer)
+        .filter_map(|key| value_of(key))
+        .map(thought_text);
+    let text = texts.find(|text| !unwrapped(text).is_empty())?;
+    Some(unwrapped(&text).to_owned())
 }
 
 /// The text that trains: `answer` as it came, or together with its thoughts.
