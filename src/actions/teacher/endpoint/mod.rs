@@ -5,6 +5,7 @@
 //! filled ahead of training, or by an earlier run, answers it. Actions of one example differ by their number.
 
 mod answered;
+mod body;
 mod chat;
 mod collect;
 mod dialect;
