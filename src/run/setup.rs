@@ -37,7 +37,7 @@ pub use buffers::{check_supervised, check_training};
 pub use data::{data_file, dataset_options, load_dataset, picture_folder};
 pub(crate) use opening::{Opening, open};
 pub use outputs::{check_outputs, existing_dump, external_cache, inputs};
-pub(crate) use resuming::refuse_changes;
+pub(crate) use resuming::{refuse_changes, refuse_other_rows, rows_digest};
 pub use rewards::rewards;
 pub use teachers::{endpoint_teacher, record_file, roster, teacher_of};
 

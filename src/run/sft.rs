@@ -71,7 +71,7 @@ impl FineTuning {
             });
         }
         let total = run.sft_steps(targets.len())?;
-        let position = opening.position(&run, total, targets.len())?;
+        let position = opening.position(&run, total, &examples)?;
         let steps_per_pass = run.sft_steps_per_epoch(targets.len());
         opening.check_space(&run, &position, steps_per_pass)?;
         let Opening {

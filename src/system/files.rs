@@ -206,6 +206,11 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     if is_device(path) {
         return options.create(false).open(path);
     }
+    // A pipe would make us wait for its other end before it can be looked at.
+    let found = path.symlink_metadata();
+    if found.is_ok_and(|data| !data.is_file() && !data.is_symlink()) {
+        return Err(io::Error::other("it is no plain file, and is not written"));
+    }
     let file = no_follow(path, options)?;
     let data = file.metadata()?;
     if data.is_file() && names(&data) > 1 {
@@ -300,6 +305,13 @@ mod tests {
             }
         }
         assert!(!path("nowhere").exists());
+        let pipe = path("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("mkfifo").success());
+        for name in ["pipe", "sub"] {
+            let error = open_or_create(&path(name)).expect_err(name).to_string();
+            assert!(error.contains("no plain file"), "{name}: {error}");
+        }
         write_whole(&path("link"), "new").expect("the link is replaced");
         assert_eq!(fs::read(path("link")).expect("readable"), b"new");
         assert_eq!(fs::read(path("precious")).expect("readable"), b"precious");

@@ -366,6 +366,19 @@ fn a_run_that_is_told_something_else_is_not_the_same_run() {
     )
     .expect("allowed");
     assert!(work.path("run/checkpoint-3").exists());
+    // The same file with another answer in it is not the same data.
+    let rows = std::fs::read_to_string(&work.rows).expect("rows");
+    let other = rows.replacen("\"solution\": \"", "\"solution\": \"9", 1);
+    assert_ne!(other, rows);
+    std::fs::write(&work.rows, other).expect("written");
+    let same = [
+        ("beta", "0.5"),
+        ("learning_rate", "1e-3"),
+        ("max_steps", "4"),
+    ];
+    let error = told(&same).expect_err("other rows");
+    assert!(error.contains("the rows say something else"), "{error}");
+    std::fs::write(&work.rows, rows).expect("written");
     // From now on that is what the run is told.
     let error = told(&[("max_steps", "4")]).expect_err("the old values are the change now");
     assert!(error.contains("`beta` was 0.5, is 0.0"), "{error}");

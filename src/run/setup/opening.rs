@@ -1,6 +1,7 @@
 //! What every run begins with: the device, the folder, and the model that is to learn, fresh or from a checkpoint.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 
@@ -10,9 +11,13 @@ use crate::data::prompt::PromptEncoder;
 use crate::device::OpenDevice;
 use crate::learner::Learner;
 use crate::model::config::ModelConfig;
+use crate::record::Example;
 use crate::run::checkpoint::{self, Course};
 use crate::run::folder::{Checkpoint, Mode, RunFolder};
 use crate::run::position::Position;
+
+/// The part of the trainer state that tells whether the rows are the same.
+const ROWS: &str = "rows_digest";
 
 /// The stages that training and fine-tuning have in common.
 pub(crate) struct Opening {
@@ -65,13 +70,22 @@ impl Opening {
     /// Where the run stands: at its beginning, or where its checkpoint was saved; the optimizer is then restored.
     ///
     /// # Errors
-    /// If the checkpoint cannot be continued over `rows` rows.
-    pub fn position(&mut self, run: &Run, total: u64, rows: usize) -> Result<Position> {
-        let fresh = Position::fresh(run, total, rows);
+    /// If the checkpoint cannot be continued over these rows.
+    pub fn position(
+        &mut self,
+        run: &Run,
+        total: u64,
+        examples: &[Arc<Example>],
+    ) -> Result<Position> {
+        let rows = super::rows_digest(examples);
+        let mut fresh = Position::fresh(run, total, examples.len());
+        fresh.keep(ROWS, &rows)?;
         let Some(found) = &self.checkpoint else {
             return Ok(fresh);
         };
-        let position = fresh.resumed(found, rows)?;
+        let mut position = fresh.resumed(found, examples.len())?;
+        super::refuse_other_rows(run, position.restore(ROWS)?, rows)?;
+        position.keep(ROWS, &rows)?;
         checkpoint::restore_optimizer(
             &mut self.learner,
             &found.path,

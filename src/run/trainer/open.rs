@@ -40,7 +40,7 @@ impl Trainer {
         let total = total_steps(&run, examples.len(), replay.as_ref().map(VecDeque::len))?;
         let resumes = opening.checkpoint.is_some();
         let reference = super::reference::open(&run, &opening)?;
-        let position = opening.position(&run, total, examples.len())?;
+        let position = opening.position(&run, total, &examples)?;
         let steps_per_pass = run.steps_per_epoch(examples.len());
         opening.check_space(&run, &position, steps_per_pass)?;
         if let Some(replay) = &mut replay {
