@@ -19,7 +19,7 @@ pub fn parse_yaml(text: &str) -> Result<Value, String> {
     let value: Result<Yaml, _> = serde_saphyr::from_str_with_options(text, options);
     value
         .map(|value| value.0)
-        .map_err(|error| error.to_string())
+        .map_err(|error| in_our_words(&error.to_string()))
 }
 
 /// The parser's message without advice for programmers.
