@@ -48,9 +48,8 @@ pub(super) fn format_of(head: &[u8]) -> Result<ImageFormat, ImageProblem> {
     if starts(b"II+\0") || starts(b"MM\0+") {
         return Ok(Tiff);
     }
-    match image::guess_format(head) {
-        Ok(format @ (Bmp | Gif | Jpeg | Png | Tiff | WebP)) => return Ok(format),
-        Ok(_) | Err(_) => {}
+    if let Ok(format @ (Bmp | Gif | Jpeg | Png | Tiff | WebP)) = image::guess_format(head) {
+        return Ok(format);
     }
     let named = |(offset, bytes, _): &&(usize, &[u8], &str)| {
         head.get(*offset..)

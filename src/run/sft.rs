@@ -105,7 +105,7 @@ impl FineTuning {
         if self.state.is_evaluation_due_at_start(&self.run.evaluation) {
             self.evaluate()?;
         }
-        while !self.state.is_at_end() && !(stop::is_requested() && self.state.is_saved()) {
+        while !self.state.is_at_end() && (!stop::is_requested() || !self.state.is_saved()) {
             let started = std::time::Instant::now();
             let mut metrics = self.step()?;
             metrics.insert("step_time", started.elapsed().as_secs_f64());

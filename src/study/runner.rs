@@ -198,7 +198,9 @@ impl Runner {
                 still.push(process);
                 continue;
             };
-            process.guard.take().map(Guard::release);
+            if let Some(guard) = process.guard.take() {
+                guard.release();
+            }
             let index = process.task;
             ended.push(index);
             // A run that was asked to stop ends well, with a checkpoint, before its last step.

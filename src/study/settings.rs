@@ -224,10 +224,9 @@ pub fn read_base(path: &Path) -> Result<Base, StudyError> {
             "`pass_at_k`: expected rows, samples and a temperature above 0".to_owned(),
         ));
     }
-    let parts = base.presets.iter();
-    if let Some((name, part)) = parts
-        .filter(|(_, part)| part.seeds.is_some_and(|seeds| !SEEDS.contains(&seeds)))
-        .next()
+    let mut parts = base.presets.iter();
+    if let Some((name, part)) =
+        parts.find(|(_, part)| part.seeds.is_some_and(|seeds| !SEEDS.contains(&seeds)))
     {
         return Err(fault(format!(
             "`presets.{name}.seeds`: expected {} to {}, found {}",

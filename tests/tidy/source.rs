@@ -83,7 +83,7 @@ fn read(relative: String, path: &Path) -> SourceFile {
 /// Separates code from comments, literals and tests.
 pub fn parse(path: String, text: String) -> SourceFile {
     let (mut code, strings) = blank_comments_and_literals(&text);
-    let tests = if path.ends_with("/tests.rs") {
+    let tests = if path.ends_with("/tests.rs") || path.ends_with("_tests.rs") {
         std::iter::once(0..code.len()).collect()
     } else {
         test_items(&code)

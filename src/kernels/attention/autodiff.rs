@@ -11,7 +11,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{AutodiffBackend, TensorMetadata};
 use burn::tensor::Shape;
 
-use super::{AttentionOps, Gradients, Spans};
+use super::{AttentionOps, Gradients, Inputs, Spans};
 
 #[derive(Debug)]
 struct AttentionStep;
@@ -36,8 +36,13 @@ impl<B: AttentionOps> Backward<B, 3> for AttentionStep {
         let column = Shape::new([count, heads, 1]);
         let delta = B::float_sum_dim(B::float_mul(upstream.clone(), out), 2);
         let statistics = B::float_cat(vec![B::float_reshape(lse, column), delta], 2);
+        let inputs = Inputs {
+            queries,
+            keys,
+            values,
+        };
         let (to_queries, to_keys, to_values) =
-            B::packed_attention_backward(queries, keys, values, upstream, statistics, spans);
+            B::packed_attention_backward(inputs, upstream, statistics, spans);
         for (node, gradient) in ops
             .parents
             .into_iter()
@@ -81,17 +86,18 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
 
     /// The gradient of the gradient does not exist: Burn's autodiff is of first order.
     fn packed_attention_backward(
-        queries: FloatTensor<Self>,
-        keys: FloatTensor<Self>,
-        values: FloatTensor<Self>,
+        inputs: Inputs<Self>,
         upstream: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
         spans: Arc<Spans>,
     ) -> Gradients<Self> {
+        let inputs = Inputs {
+            queries: inputs.queries.into_primitive(),
+            keys: inputs.keys.into_primitive(),
+            values: inputs.values.into_primitive(),
+        };
         let (to_queries, to_keys, to_values) = B::packed_attention_backward(
-            queries.into_primitive(),
-            keys.into_primitive(),
-            values.into_primitive(),
+            inputs,
             upstream.into_primitive(),
             statistics.into_primitive(),
             spans,

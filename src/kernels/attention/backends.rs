@@ -7,7 +7,7 @@ use burn::backend::wgpu::{CubeBackend, CubeTensor};
 use burn_flex::FlexTensor;
 
 use super::super::flex_slices::{floats, from_floats};
-use super::{AttentionOps, Gradients, Spans, gpu, twin};
+use super::{AttentionOps, Gradients, Inputs, Spans, gpu, twin};
 
 impl AttentionOps for CubeBackend {
     fn packed_attention(
@@ -20,14 +20,17 @@ impl AttentionOps for CubeBackend {
     }
 
     fn packed_attention_backward(
-        queries: CubeTensor,
-        keys: CubeTensor,
-        values: CubeTensor,
+        inputs: Inputs<Self>,
         upstream: CubeTensor,
         statistics: CubeTensor,
         spans: Arc<Spans>,
     ) -> Gradients<Self> {
-        let inputs = gpu::Inputs::new(queries, keys, values);
+        let Inputs {
+            queries,
+            keys,
+            values,
+        } = inputs;
+        let inputs = gpu::Buffers::new(queries, keys, values);
         gpu::backward(&inputs, upstream, statistics, &spans)
     }
 }
@@ -61,13 +64,16 @@ impl AttentionOps for Flex {
     }
 
     fn packed_attention_backward(
-        queries: FlexTensor,
-        keys: FlexTensor,
-        values: FlexTensor,
+        inputs: Inputs<Self>,
         upstream: FlexTensor,
         statistics: FlexTensor,
         spans: Arc<Spans>,
     ) -> Gradients<Self> {
+        let Inputs {
+            queries,
+            keys,
+            values,
+        } = inputs;
         let [count, heads, width] = queries.layout().shape().dims();
         let [stored, groups, _] = keys.layout().shape().dims();
         let (queries, keys, values) = (floats(&queries), floats(&keys), floats(&values));

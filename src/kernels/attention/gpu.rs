@@ -81,13 +81,13 @@ fn padded_head(width: usize) -> usize {
 }
 
 /// Queries, keys and values, row-major.
-pub(super) struct Inputs {
+pub(super) struct Buffers {
     queries: CubeTensor,
     keys: CubeTensor,
     values: CubeTensor,
 }
 
-impl Inputs {
+impl Buffers {
     pub(super) fn new(queries: CubeTensor, keys: CubeTensor, values: CubeTensor) -> Self {
         Self {
             queries: contiguous(queries),
@@ -123,7 +123,7 @@ pub(super) fn forward(
     values: CubeTensor,
     spans: &Spans,
 ) -> (CubeTensor, CubeTensor) {
-    let inputs = Inputs::new(queries, keys, values);
+    let inputs = Buffers::new(queries, keys, values);
     let [count, heads, _, width] = inputs.sizes();
     let table = query_table(spans, &inputs.queries);
     let out = empty(&inputs.queries, [count, heads, width], DType::F32);
@@ -147,7 +147,7 @@ pub(super) fn forward(
 
 /// Gradients to queries, keys and values.
 pub(super) fn backward(
-    inputs: &Inputs,
+    inputs: &Buffers,
     upstream: CubeTensor,
     statistics: CubeTensor,
     spans: &Spans,

@@ -15,7 +15,7 @@ mod twin;
 use std::sync::Arc;
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::Tensor;
 
 pub(crate) use gpu::shaders;
@@ -57,6 +57,14 @@ pub fn attention(
     Tensor::from_dispatch(out)
 }
 
+/// Queries `[n, H, E]`, keys and values `[m, K, E]`.
+#[derive(ExtensionType)]
+pub(crate) struct Inputs<B: Backend> {
+    pub(crate) queries: FloatTensor<B>,
+    pub(crate) keys: FloatTensor<B>,
+    pub(crate) values: FloatTensor<B>,
+}
+
 /// Gradients to queries, keys and values.
 pub(crate) type Gradients<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 
@@ -73,9 +81,7 @@ pub(crate) trait AttentionOps: Backend {
 
     /// Gradients from `upstream` `[n, H, E]` and `statistics` `[n, H, 2]`: lse and Σ_e upstream · out.
     fn packed_attention_backward(
-        queries: FloatTensor<Self>,
-        keys: FloatTensor<Self>,
-        values: FloatTensor<Self>,
+        #[extension_type] inputs: Inputs<Self>,
         upstream: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
         spans: Arc<Spans>,

@@ -36,11 +36,8 @@ impl Trainer {
         metrics: &mut StepMetrics,
     ) -> Result<bool> {
         let results = self.accumulate(batch, part)?;
-        let current: Vec<(&TokenBatch, &MicroBatchResult)> = batch
-            .micro_batches_of(part)
-            .zip(&results)
-            .map(|(batch, result)| (batch, result))
-            .collect();
+        let current: Vec<(&TokenBatch, &MicroBatchResult)> =
+            batch.micro_batches_of(part).zip(&results).collect();
         if !part.completes {
             let kept = current
                 .into_iter()

@@ -195,7 +195,9 @@ impl Running {
             self.status = self.child.try_wait().ok().flatten();
             if self.status.is_some() {
                 self.kill_group();
-                self.guard.take().map(Guard::release);
+                if let Some(guard) = self.guard.take() {
+                    guard.release();
+                }
             }
         }
         self.status
