@@ -322,7 +322,7 @@ families:
         );
         let cases = [
             ("process_gib: 1", "process_gib: 0", "`process_gib`"),
-            ("process_gib: 1", "process_gib: .nan", "`process_gib`"),
+            ("process_gib: 1", "process_gib: .nan", "process_gib"),
             ("samples: 4", "samples: 0", "`pass_at_k`"),
             ("temperature: 0.9", "temperature: 0", "`pass_at_k`"),
             (

@@ -25,7 +25,7 @@ const TEXTS: [&str; 10] = [
 fn answers() {
     let mut seeds: Vec<Vec<u8>> = TEXTS.iter().map(|text| text.as_bytes().to_vec()).collect();
     // Long ones of the same: what is not linear in them would not end.
-    seeds.extend(TEXTS.iter().map(|text| text.repeat(2000).into_bytes()));
+    seeds.extend(TEXTS.iter().map(|text| text.repeat(300).into_bytes()));
     for mark in [
         "<answer>",
         "<think>",
@@ -39,9 +39,9 @@ fn answers() {
         "-",
         "\n",
     ] {
-        seeds.push(mark.repeat(100_000 / mark.len()).into_bytes());
+        seeds.push(mark.repeat(20_000 / mark.len()).into_bytes());
     }
-    each_case("answers", 600, &seeds, |input| {
+    each_case("answers", 150, &seeds, |input| {
         let text = String::from_utf8_lossy(input);
         for gold in TEXTS {
             let scores = [

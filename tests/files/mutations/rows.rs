@@ -67,7 +67,9 @@ fn data_rows() {
                     dataset.examples.iter().map(|one| one.id.as_str()).collect();
                 assert_eq!(ids.len(), dataset.examples.len(), "ids are unique");
                 let all = dataset.examples.len() + dataset.rejected.len();
-                assert_eq!(all, rows_in(input), "each row is used or rejected");
+                if let Some(rows) = rows_in(input) {
+                    assert_eq!(all, rows, "each row is used or rejected");
+                }
                 for row in &dataset.rejected {
                     assert_is_a_message(&row.to_string());
                 }
@@ -77,17 +79,17 @@ fn data_rows() {
     });
 }
 
-/// Items of a list, or lines that are not blank.
-fn rows_in(input: &[u8]) -> usize {
+/// Items of a list, or lines that are not blank; `None` of a list that this test cannot read whole, such as one that is
+/// nested deeper than `serde_json` goes.
+fn rows_in(input: &[u8]) -> Option<usize> {
     let text = String::from_utf8_lossy(input);
-    let text = text.trim_start_matches('\u{feff}');
-    match serde_json::from_str::<Value>(text) {
-        Ok(Value::Array(items)) => items.len(),
-        _ => text
-            .split('\n')
-            .filter(|line| !line.trim().is_empty())
-            .count(),
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    if text.starts_with('[') {
+        let items = serde_json::from_str::<Vec<Value>>(text).ok()?;
+        return Some(items.len());
     }
+    let lines = text.split('\n').filter(|line| !line.trim().is_empty());
+    Some(lines.count())
 }
 
 #[test]
