@@ -14,9 +14,20 @@ use super::value::{Kind, boolean};
 use crate::options::{DeviceChoice, ExternalRatio, ScaleRewards};
 
 /// A number of optimizer steps, or below 1 a share of all of them (transformers: `logging_steps` and its like).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(transparent)]
 pub struct Interval(pub f64);
+
+/// As people write it: `500`, not `500.0`.
+impl Serialize for Interval {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 >= 1.0 && self.0.fract() == 0.0 {
+            serializer.serialize_u64(self.0 as u64)
+        } else {
+            serializer.serialize_f64(self.0)
+        }
+    }
+}
 
 impl Interval {
     /// The interval in steps, for a run of `total` optimizer steps; at least 1.

@@ -71,8 +71,11 @@ fn every_file_loads_without_notes_and_reloads_equal() {
         assert!(run.notes.is_empty(), "{}: {:?}", path.display(), run.notes);
         let resolved = tempfile::NamedTempFile::new().unwrap();
         fs::write(resolved.path(), run.to_yaml()).unwrap();
-        let again = config::load(Purpose::Sft, resolved.path(), &[])
-            .unwrap_or_else(|error| panic!("{error}"));
+        let purpose = purpose_in_header(&path, &fs::read_to_string(&path).unwrap());
+        let mut again =
+            config::load(purpose, resolved.path(), &[]).unwrap_or_else(|error| panic!("{error}"));
+        // What is printed holds every key, also those that the command does not use, and says so when it is read.
+        again.notes.clear();
         assert_eq!(again, run, "{}", path.display());
     }
 }

@@ -93,8 +93,8 @@ fn what_a_family_does_not_have_is_refused_with_what_it_has() {
         ],
     );
     refused(
-        &format!("structure --split train --size 20 {rest}"),
-        &["`size` is 20", "56 to 4096"],
+        &format!("structure --split train --size 40 {rest}"),
+        &["`size` is 40", "56 to 4096"],
     );
     refused(
         &format!("structure --split train --expert gpt=high {rest}"),
