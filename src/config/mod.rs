@@ -125,7 +125,7 @@ mod tests {
             "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "num_train_epochs": 3.0,
             "max_steps": -1, "learning_rate": 1e-6, "lr_scheduler_type": "linear", "warmup_steps": 0.0,
             "weight_decay": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "max_grad_norm": 1.0,
-            "logging_steps": 10.0, "save_strategy": "steps", "save_steps": 500.0, "save_total_limit": null,
+            "logging_steps": 10, "save_strategy": "steps", "save_steps": 500, "save_total_limit": null,
             "eval_strategy": "no", "per_device_eval_batch_size": 8, "seed": 42, "num_generations": 8,
             "max_completion_length": 512, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": null, "beta": 0.0,
             "epsilon": 0.2, "delta": null, "num_iterations": 1, "importance_sampling_level": "token",

@@ -77,7 +77,10 @@ fn text_written_elsewhere_is_read_by_every_command() {
         };
         assert_eq!(scored(&work, &put("score.jsonl", &to_score)), expected);
         let config = work.config("check", &[]);
-        let completions = put("completions.jsonl", &lines(&[completion.clone()]));
+        let completions = put(
+            "completions.jsonl",
+            &lines(std::slice::from_ref(&completion)),
+        );
         let check = [
             "reward-check",
             text(&config),

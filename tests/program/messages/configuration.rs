@@ -280,7 +280,7 @@ fn a_key_in_the_wrong_place_is_not_printed() {
         format!("[{{name: e, base_url: 'http://user:{key}@127.0.0.1:9', model: m}}]"),
         format!("[{{name: e, base_url: 'http://127.0.0.1:9/{key}/v1', model: m}}]"),
         format!("[{{name: e, base_url: 'http://127.0.0.1:9', model: {key}}}]"),
-        format!("{key}"),
+        key.to_string(),
         format!("[{{{endpoint}, api_key_env: {key}"),
     ] {
         let config = work.config("run", &[]);
