@@ -154,7 +154,7 @@ impl<'a> Graph<'a> {
         };
         // A circle of re-exports would not compile; the limit is for a scanner that errs.
         if depth < 8 {
-            for import in module.imports.iter().filter(|import| import.name == *name) {
+            if let Some(import) = module.imports.iter().find(|import| import.name == *name) {
                 let (start, path) = self.start(&at, &import.path)?;
                 let path: Path = path.iter().chain(&rest[1..]).cloned().collect();
                 return self.resolve(start, &path, depth + 1);
