@@ -108,3 +108,19 @@ pub fn edit_json(path: &Path, edit: impl FnOnce(&mut serde_json::Value)) {
     edit(&mut value);
     std::fs::write(path, value.to_string()).expect("a written file");
 }
+
+/// Lets programs that are started from here on hear interrupts: a shell's background and `nohup` hand them down ignored, and
+/// the program respects that.
+pub fn hear_interrupts() {
+    #[cfg(unix)]
+    {
+        unsafe extern "C" {
+            fn signal(number: i32, action: usize) -> usize;
+        }
+        const DEFAULT: usize = 0;
+        for number in [rustix::process::Signal::INT, rustix::process::Signal::QUIT] {
+            // SAFETY: the default action needs no handler, and these tests install none.
+            unsafe { signal(number.as_raw(), DEFAULT) };
+        }
+    }
+}

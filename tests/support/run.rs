@@ -44,6 +44,7 @@ pub struct Workspace {
 
 impl Workspace {
     pub fn new() -> Self {
+        super::program::hear_interrupts();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (family, data) = (Family::FLAT_COUNTING, folder.path().join("data"));
         let mut options = SyntheticOptions::new(family, Split::Train, ROWS, 3, data);
