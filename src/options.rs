@@ -5,6 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod weights;
+
+pub use weights::{Held, TargetModules, WeightFormat};
+
 /// Declares an enum whose variants are written as the given words in YAML, flags and logs.
 macro_rules! choices {
     ($($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ })+) => { $(
@@ -89,6 +93,20 @@ choices! {
         Length = "length",
         /// Marks of step-by-step reasoning.
         Reason = "reason",
+    }
+
+    /// `dtype`: the number format in which weights that do not train are held; computing is in float32.
+    #[derive(Default)]
+    Dtype {
+        /// As the file has them.
+        #[default]
+        Auto = "auto",
+        /// 4 bytes a number.
+        Float32 = "float32",
+        /// 2 bytes a number, the range of float32.
+        Bfloat16 = "bfloat16",
+        /// 2 bytes a number, up to 65504.
+        Float16 = "float16",
     }
 
     /// `verify_images`: how much of every picture is read before the first step.

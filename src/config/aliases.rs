@@ -90,6 +90,47 @@ static ALIASES: &[Alias] = &[
         "verl, EasyR1",
     ),
     same("freeze_vit", "freeze_vision_modules", "ms-swift"),
+    Alias {
+        spelled: "torch_dtype",
+        key: "dtype",
+        owner: "older TRL and transformers",
+        translate: number_format,
+    },
+    same("activation_checkpointing", "gradient_checkpointing", "FSDP"),
+    same(
+        "enable_gradient_checkpointing",
+        "gradient_checkpointing",
+        "verl, EasyR1",
+    ),
+    same("grad_checkpoint", "gradient_checkpointing", "mlx-lm-lora"),
+    Alias {
+        spelled: "finetuning_type",
+        key: "use_peft",
+        owner: "LLaMA-Factory",
+        translate: is_lora,
+    },
+    Alias {
+        spelled: "tuner_type",
+        key: "use_peft",
+        owner: "ms-swift",
+        translate: is_lora,
+    },
+    Alias {
+        spelled: "train_type",
+        key: "use_peft",
+        owner: "ms-swift, mlx-lm-lora",
+        translate: is_lora,
+    },
+    same("lora_rank", "lora_r", "LLaMA-Factory, ms-swift, verl"),
+    Alias {
+        spelled: "lora_target",
+        key: "lora_target_modules",
+        owner: "LLaMA-Factory",
+        translate: all_linear,
+    },
+    same("target_modules", "lora_target_modules", "ms-swift, verl"),
+    same("modules_to_save", "lora_modules_to_save", "ms-swift"),
+    same("additional_target", "lora_modules_to_save", "LLaMA-Factory"),
     same("image_root", "image_dir", "Visual-RFT"),
     same("image_path", "image_dir", "Reason-RFT"),
     Alias {
@@ -145,6 +186,34 @@ fn verl_resume(value: Value) -> Value {
         Some("auto") => json!(true),
         Some("disable") => Value::Null,
         _ => value,
+    }
+}
+
+/// `torch.bfloat16` and `bf16` as `bfloat16`.
+fn number_format(value: Value) -> Value {
+    match value.as_str().map(|word| word.trim_start_matches("torch.")) {
+        Some("bf16" | "bfloat16") => json!("bfloat16"),
+        Some("fp16" | "half" | "float16") => json!("float16"),
+        Some("fp32" | "float" | "float32") => json!("float32"),
+        _ if value.is_null() => json!("auto"),
+        _ => value,
+    }
+}
+
+fn is_lora(value: Value) -> Value {
+    match value.as_str() {
+        Some("lora") => json!(true),
+        Some("full") => json!(false),
+        _ if value.is_null() => json!(false),
+        _ => value,
+    }
+}
+
+fn all_linear(value: Value) -> Value {
+    if value == "all" {
+        json!("all-linear")
+    } else {
+        value
     }
 }
 

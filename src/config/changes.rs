@@ -30,7 +30,7 @@ pub struct Change {
 /// Sections whose keys decide nothing of what is learnt; those of every other section do.
 const HARMLESS_SECTIONS: [&str; 3] = ["Output", "Evaluation", "Run"];
 /// Keys of the other sections that do not either: how long the run is, where answers are kept, what is evaluated, memory.
-const HARMLESS: [&str; 9] = [
+const HARMLESS: [&str; 11] = [
     "preset",
     "num_train_epochs",
     "max_steps",
@@ -40,6 +40,8 @@ const HARMLESS: [&str; 9] = [
     "external_cache",
     "external_cache_mode",
     "unload_between_phases",
+    "gradient_checkpointing",
+    "generation_rows",
 ];
 /// Keys of harmless sections that do.
 const DECISIVE: [&str; 3] = ["seed", "data_seed", "replay_rollouts"];
@@ -234,6 +236,23 @@ mod tests {
                 "external_cache null -> \"a.jsonl\"",
             ),
             ("", "max_eval_samples: 5", "max_eval_samples null -> 5"),
+            ("", "generation_rows: 4", "generation_rows null -> 4"),
+            ("", "dtype: bfloat16", "! dtype \"auto\" -> \"bfloat16\""),
+            (
+                "use_peft: true",
+                "use_peft: true\nlora_r: 8",
+                "! lora_r 16 -> 8",
+            ),
+            (
+                "use_peft: true",
+                "use_peft: true\nload_in_4bit: true",
+                "! load_in_4bit false -> true",
+            ),
+            (
+                "use_peft: true",
+                "use_peft: true\ngradient_checkpointing: false",
+                "gradient_checkpointing true -> false",
+            ),
         ] {
             assert_eq!(changed(before, now), [expected], "{now}");
         }

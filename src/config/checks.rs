@@ -12,7 +12,7 @@ use super::purpose::{self, Purpose};
 use super::run::Run;
 use super::sizes;
 use super::special_values::Resume;
-use super::table;
+use super::{table, weight_checks};
 use crate::options::{
     AdvantageBaseline, ExternalRatio, ImportanceSamplingLevel, IntervalStrategy, LossType,
     ObjectiveAggregation, ScaleRewards, SchedulerType, Selection, WeightLevel,
@@ -37,7 +37,9 @@ pub(super) fn check(
     external_ratio(run, raw)?;
     greedy_evaluation(run, raw)?;
     sizes::check(run, raw, purpose)?;
+    weight_checks::check(run, raw, purpose)?;
     let mut notes = notes(run, purpose);
+    notes.extend(weight_checks::notes(run, raw, purpose));
     notes.extend(purpose::unused(raw, purpose)?);
     if purpose == Purpose::Train {
         generation_batch(run, raw)?;

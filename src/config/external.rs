@@ -14,7 +14,7 @@ use super::ranges::{
 };
 use super::value::Kind;
 use super::{path, secret};
-use crate::options::{OnTeacherFailure, Reasoning};
+use crate::options::{Dtype, OnTeacherFailure, Reasoning, WeightFormat};
 
 /// One entry of `external`: a named source of actions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,6 +63,9 @@ pub struct Local {
     pub top_k: usize,
     /// Tokens of one action at most.
     pub max_tokens: usize,
+    /// How its weights are held.
+    #[serde(flatten)]
+    pub format: WeightFormat,
 }
 
 /// A model behind an OpenAI-compatible `/v1/chat/completions` (conventions: sections 1.5 and 7).
@@ -132,6 +135,10 @@ static COLUMN: &[Key] = &[key("column", Kind::Text, REQUIRED, "Column of the dat
 static LOCAL: &[Key] = &[
     key("model_name_or_path", Kind::Path, REQUIRED, "Checkpoint folder of a local model."),
     key("top_k", Kind::Count(0, STEPS), "0", "Keep this many tokens; 0 = all."),
+    key("dtype", Kind::Choice(Dtype::NAMES), "auto", "How its weights are held; auto = as in the file."),
+    key("load_in_4bit", Kind::Bool, "false", "Hold its matrices in 4 bits."),
+    key("load_in_8bit", Kind::Bool, "false", "Hold its matrices in 8 bits."),
+    key("quantize_embeddings", Kind::Bool, "false", "Hold its embedding table and output head in 8 bits."),
 ];
 
 /// Keys of everything that samples.
@@ -258,6 +265,14 @@ fn read_entry(value: &Value) -> Result<Value, Fault> {
     let tables: Vec<&[Key]> = [ENTRY].into_iter().chain(keys.iter().copied()).collect();
     let mut entry = table(&written, &tables)?;
     check_name(&entry)?;
+    let is_on = |name: &str| entry.get(name) == Some(&Value::Bool(true));
+    if is_on("load_in_4bit") && is_on("load_in_8bit") {
+        return Err(Fault {
+            within: ".load_in_8bit".to_owned(),
+            problem: "is true, and `load_in_4bit` is true; matrices are held in one way".to_owned(),
+            hint: Some("keep one of them".to_owned()),
+        });
+    }
     if entry.get("temperature").is_some_and(Value::is_null) {
         let several = entry["num_actions"].as_u64() > Some(1);
         entry.insert(
@@ -343,6 +358,7 @@ mod tests {
             top_p: 1.0,
             top_k: 5,
             max_tokens: 1024,
+            format: WeightFormat::default(),
         });
         assert_eq!(
             run.group.external[1],
@@ -352,6 +368,35 @@ mod tests {
                 weight: 1.0,
                 source: local
             }
+        );
+    }
+
+    #[test]
+    fn a_local_model_holds_its_weights_in_its_own_way() {
+        let entry = "external: [{name: big, model_name_or_path: m";
+        let run = train(&format!(
+            "{entry}, load_in_4bit: true, dtype: bfloat16, quantize_embeddings: true}}]"
+        ));
+        let ExternalSource::Local(local) = &run.group.external[0].source else {
+            panic!("{:?}", run.group.external)
+        };
+        assert_eq!(local.format.matrices(), crate::options::Held::FourBit);
+        assert_eq!(local.format.plain(), crate::options::Held::Bfloat16);
+        assert_eq!(run.model.weight_format(), WeightFormat::default());
+        for (options, part) in [
+            (
+                "load_in_4bit: true, load_in_8bit: true",
+                "`external[0].load_in_8bit` is true, and `load_in_4bit` is true",
+            ),
+            ("dtype: int8", "expected one of auto, float32"),
+        ] {
+            let text = message(&format!("{entry}, {options}}}]"));
+            assert!(text.contains(part) && text.contains("\nhint: "), "{text}");
+        }
+        let text = message("external: [{name: a, path: p, load_in_4bit: true}]");
+        assert!(
+            text.contains("has no meaning for actions that are recorded"),
+            "{text}"
         );
     }
 

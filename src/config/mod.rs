@@ -29,16 +29,17 @@ mod sizes;
 mod special_values;
 mod table;
 mod value;
+mod weight_checks;
 mod yaml;
 
 use std::path::Path;
 
 pub use crate::options::{
-    AdvantageBaseline, DeviceChoice, ExternalImagePaths, ExternalRatio, ExternalSchedule,
-    ExternalWhen, ImportanceSamplingLevel, IntervalStrategy, LogprobTemperature, LossType,
+    AdvantageBaseline, DeviceChoice, Dtype, ExternalImagePaths, ExternalRatio, ExternalSchedule,
+    ExternalWhen, Held, ImportanceSamplingLevel, IntervalStrategy, LogprobTemperature, LossType,
     OnTeacherFailure, Preset, RecordMode, RewardFunction, ScaleRewards, ScheduleShape,
-    SchedulerType, ScoreCompat, Selection, SelectionTies, SftTarget, SupervisedShare, VerifyImages,
-    WeightLevel,
+    SchedulerType, ScoreCompat, Selection, SelectionTies, SftTarget, SupervisedShare,
+    TargetModules, VerifyImages, WeightFormat, WeightLevel,
 };
 pub use changes::{Change, changes};
 pub use error::{ConfigError, Origin};
@@ -50,8 +51,8 @@ pub use reward_entry::{RewardEntry, RewardProgram};
 pub use run::Run;
 pub use secret::scrubbed;
 pub use sections::{
-    BatchKeys, DataKeys, EvaluationKeys, GroupKeys, LossKeys, ModelKeys, OptimizerKeys, OutputKeys,
-    RuntimeKeys, SamplingKeys,
+    AdapterKeys, BatchKeys, DataKeys, EvaluationKeys, GroupKeys, LossKeys, ModelKeys,
+    OptimizerKeys, OutputKeys, RuntimeKeys, SamplingKeys,
 };
 pub use special_values::{Interval, Resume};
 pub(crate) use table::SECTIONS;
@@ -134,6 +135,8 @@ mod tests {
             "dataset_test_split": "test", "resume_from_checkpoint": null,
         });
         let losses = json!({
+            "use_peft": false, "lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "lora_target_modules": null,
+            "use_rslora": false, "load_in_4bit": false, "load_in_8bit": false,
             "entropy_coef": 0.0, "top_entropy_quantile": 1.0, "sapo_temperature_pos": 1.0, "sapo_temperature_neg": 1.05,
             "repetition_penalty": 1.0, "multi_objective_aggregation": "sum_then_normalize",
         });
@@ -221,6 +224,9 @@ mod tests {
             lines,
             "external_when: {pass_rate_max: 0.5}".into(),
             "delta: 3\nseed: 1".into(),
+            "use_peft: true\nlora_target_modules: '.*q_proj'\nload_in_4bit: true".into(),
+            "use_peft: true\nlora_target_modules: all-linear\nlora_modules_to_save: [lm_head]"
+                .into(),
         ] {
             let run = train(&lines);
             let again =
@@ -499,32 +505,38 @@ mod tests {
     fn foreign_keys_are_quiet_noted_or_refused() {
         let run = train(
             "use_peft: false\nbf16: true\ntorch_dtype: bfloat16\noptim: adamw_torch_fused\nreport_to: wandb\n\
-             lora_r: 16\nlora_alpha: 32\nattn_implementation: flash_attention_2\ngradient_checkpointing: true",
+             lora_r: 8\nlora_alpha: 32\nattn_implementation: flash_attention_2\ngradient_checkpointing: true",
         );
         let notes = [
+            "`torch_dtype` (older TRL and transformers) is read as `dtype`",
             "`attn_implementation` has no effect: it tunes PyTorch's speed and memory, not results",
-            "`lora_alpha`, `lora_r` have no effect: use_peft is off",
+            "`lora_r` has no effect: `use_peft` is off",
         ];
         assert_eq!(run.notes, notes);
+        assert!(run.optimizer.gradient_checkpointing);
         let of = |key: &str| {
             run.warnings
                 .iter()
                 .find(|warning| warning.starts_with(&format!("`{key}` is ")))
         };
         for (key, part) in [
-            ("bf16", "computed in float32, which takes twice the memory"),
-            ("torch_dtype", "weights are saved in the type that was read"),
+            (
+                "bf16",
+                "`dtype` says how weights that do not train are held",
+            ),
+            ("dtype", "weights are saved in the type that was read"),
             ("report_to", "metrics are in output_dir/metrics.jsonl"),
-            ("gradient_checkpointing", "activations stay on the device"),
         ] {
             let warning = of(key).unwrap_or_else(|| panic!("{key}: {:?}", run.warnings));
             assert!(warning.contains(part), "{warning}");
         }
-        assert_eq!(run.warnings.len(), 4);
+        assert_eq!(run.warnings.len(), 3);
         for (line, part) in [
+            ("use_dora: true", "(DoRA) are not in this version"),
+            ("quantization_bit: 4", "hint: set load_in_4bit: true"),
             (
-                "use_peft: true",
-                "adapters and quantised weights are not in this version",
+                "adapter_name_or_path: runs/a",
+                "give the adapter's folder as model_name_or_path",
             ),
             (
                 "auto_find_batch_size: true",
@@ -603,7 +615,28 @@ mod tests {
         assert!(
             run.notes[0].starts_with("`dataset_configs`, `dataset_kwargs`, `dataset_num_proc`")
         );
-        assert_eq!(run.warnings.len(), 1, "{:?}", run.warnings);
+        assert!(run.warnings.is_empty(), "{:?}", run.warnings);
+    }
+
+    /// What LLaMA-Factory, ms-swift and verl call LoRA.
+    #[test]
+    fn adapters_of_other_trainers_are_read() {
+        for lines in [
+            "finetuning_type: lora\nlora_rank: 8\nlora_target: all\nadditional_target: lm_head",
+            "tuner_type: lora\nlora_rank: 8\ntarget_modules: [all-linear]\nmodules_to_save: [lm_head]",
+            "use_peft: true\nlora_r: 8\nlora_target_modules: all-linear\nlora_modules_to_save: [lm_head]",
+        ] {
+            let adapter = train(lines).adapter;
+            assert!(adapter.use_peft, "{lines}");
+            assert_eq!(
+                (adapter.lora_r, adapter.lora_alpha, adapter.lora_dropout),
+                (8, 32, 0.05)
+            );
+            assert_eq!(adapter.target_modules(), TargetModules::AllLinear);
+            assert_eq!(adapter.lora_modules_to_save, ["lm_head"]);
+        }
+        assert!(!train("finetuning_type: full").adapter.use_peft);
+        assert!(message("finetuning_type: freeze").contains("expected true or false"));
     }
 
     #[test]

@@ -73,6 +73,7 @@ impl Purpose {
             }
             Self::Eval => {
                 let tables = [
+                    sections::ADAPTER,
                     sections::BATCH,
                     sections::OPTIMIZER,
                     sections::GROUP,

@@ -10,7 +10,7 @@ use super::error::ConfigError;
 use super::file::{RawConfig, wrong};
 use super::purpose::Purpose;
 use super::run::Run;
-use super::{checks, table};
+use super::{checks, table, weight_checks};
 
 /// Keys that take another key's value where nobody wrote them.
 const FOLLOWERS: &[(&str, &str)] = &[
@@ -19,6 +19,7 @@ const FOLLOWERS: &[(&str, &str)] = &[
     ("eval_steps", "logging_steps"),
     ("eval_temperature", "temperature"),
     ("group_size", "num_generations"),
+    ("gradient_checkpointing", "use_peft"),
 ];
 
 /// Keys for which TRL and transformers write null where they mean 0.
@@ -39,6 +40,9 @@ pub(super) fn resolve(raw: RawConfig, path: &Path, purpose: Purpose) -> Result<R
         if values[*name].is_null() {
             values.insert((*name).to_owned(), json!(0));
         }
+    }
+    if values["lora_modules_to_save"].is_null() {
+        values.insert("lora_modules_to_save".to_owned(), json!([]));
     }
     if values["num_generations_eval"].is_null() {
         // Greedy completions of one prompt are all the same.
@@ -66,6 +70,7 @@ pub(super) fn resolve(raw: RawConfig, path: &Path, purpose: Purpose) -> Result<R
     let mut notes = checks::check(&run, &raw, purpose)?;
     run.notes = raw.notes;
     run.warnings = raw.warnings;
+    run.warnings.extend(weight_checks::warning(&run, purpose));
     run.notes.append(&mut notes);
     Ok(run)
 }

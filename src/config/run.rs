@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::bounds::STEPS;
 use super::error::ConfigError;
 use super::sections::{
-    BatchKeys, DataKeys, EvaluationKeys, GroupKeys, LossKeys, ModelKeys, OptimizerKeys, OutputKeys,
-    RuntimeKeys, SamplingKeys,
+    AdapterKeys, BatchKeys, DataKeys, EvaluationKeys, GroupKeys, LossKeys, ModelKeys,
+    OptimizerKeys, OutputKeys, RuntimeKeys, SamplingKeys,
 };
 use super::table::SECTIONS;
 use crate::options::{LogprobTemperature, SchedulerType};
@@ -34,6 +34,9 @@ pub struct Run {
     /// The policy's start.
     #[serde(flatten)]
     pub model: ModelKeys,
+    /// LoRA.
+    #[serde(flatten)]
+    pub adapter: AdapterKeys,
     /// Rows, prompts, pictures, rewards.
     #[serde(flatten)]
     pub data: DataKeys,

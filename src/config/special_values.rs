@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::error::Fault;
+use super::error::{Fault, shown};
 use super::key::{Key, REQUIRED, inner_key as key, read_table as table};
 use super::ranges::{SHARE, STEPS};
 use super::value::{Kind, boolean};
-use crate::options::{DeviceChoice, ExternalRatio, ScaleRewards};
+use crate::options::{DeviceChoice, ExternalRatio, ScaleRewards, TargetModules};
 
 /// A number of optimizer steps, or below 1 a share of all of them (transformers: `logging_steps` and its like).
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -170,9 +170,55 @@ fn read_supervised_share(value: &Value) -> Result<Value, Fault> {
     }
 }
 
+/// Reads `lora_target_modules`.
+pub(crate) const TARGET_MODULES: Kind = Kind::Custom {
+    description: "a list of names, all-linear, or one regular expression for whole names",
+    read: read_target_modules,
+    write: Value::clone,
+};
+
+/// A word without the signs of a regular expression is a name, and several with commas are names; a list of one is its
+/// entry, as in TRL.
+fn read_target_modules(value: &Value) -> Result<Value, Fault> {
+    let expected = || Fault::expected(value, &TARGET_MODULES.description());
+    match value {
+        Value::Array(items) if items.is_empty() => Err(expected()),
+        Value::Array(items) if items.len() > 1 => Kind::List(&Kind::Text).read(value),
+        Value::Array(items) => read_target_modules(&items[0]),
+        Value::String(text) => {
+            Kind::Text.read(value).map_err(|_| expected())?;
+            let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+            let names: Vec<&str> = text.split(',').map(str::trim).collect();
+            if text.eq_ignore_ascii_case(TargetModules::ALL_LINEAR) {
+                Ok(json!(TargetModules::ALL_LINEAR))
+            } else if names
+                .iter()
+                .all(|name| !name.is_empty() && name.chars().all(is_name))
+            {
+                Ok(json!(names))
+            } else {
+                pattern(value, text)
+            }
+        }
+        _ => Err(expected()),
+    }
+}
+
+fn pattern(value: &Value, text: &str) -> Result<Value, Fault> {
+    match fancy_regex::Regex::new(text) {
+        Ok(_) => Ok(value.clone()),
+        Err(error) => Err(Fault {
+            within: String::new(),
+            problem: format!("is {}, no regular expression: {error}", shown(value)),
+            hint: Some("write names as a list: [q_proj, v_proj]".to_owned()),
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{message, train};
+    use super::super::Purpose;
+    use super::super::tests::{NEEDED, message, read, train};
     use super::*;
     use crate::options::SupervisedShare;
 
@@ -230,5 +276,58 @@ mod tests {
             message("resume_from_checkpoint: 3")
                 .contains("expected true, null or a checkpoint folder")
         );
+    }
+
+    #[test]
+    fn targets_are_names_all_linear_or_an_expression() {
+        let targets = |text: &str| {
+            let run = train(&format!("use_peft: true\nlora_target_modules: {text}"));
+            run.adapter.target_modules()
+        };
+        let names =
+            |names: &[&str]| TargetModules::Names(names.iter().map(|&n| n.into()).collect());
+        for text in [
+            "null",
+            "[q_proj, v_proj]",
+            "q_proj,v_proj",
+            "q_proj, v_proj",
+        ] {
+            assert_eq!(targets(text), names(&["q_proj", "v_proj"]), "{text}");
+        }
+        assert_eq!(
+            targets("layers.0.mlp.up_proj"),
+            names(&["layers.0.mlp.up_proj"])
+        );
+        for text in ["all-linear", "[all-linear]", "All-Linear"] {
+            assert_eq!(targets(text), TargetModules::AllLinear, "{text}");
+        }
+        let without_tower = r"^(?!.*visual).*(q_proj|v_proj)$";
+        for text in [format!("'{without_tower}'"), format!("['{without_tower}']")] {
+            assert_eq!(targets(&text), TargetModules::Pattern(without_tower.into()));
+        }
+        for (text, part) in [
+            ("'(q_proj'", "no regular expression: "),
+            (
+                "[]",
+                "expected a list of names, all-linear, or one regular expression",
+            ),
+            ("3", "expected a list of names"),
+            (
+                "[q_proj, 3]",
+                "`lora_target_modules[1]` is 3; expected text",
+            ),
+        ] {
+            let message = message(&format!("use_peft: true\nlora_target_modules: {text}"));
+            assert!(
+                message.contains(part) && message.contains("\nhint: "),
+                "{message}"
+            );
+        }
+        let flags = [
+            ("use_peft", "true"),
+            ("lora_target_modules", "q_proj,v_proj"),
+        ];
+        let run = read(Purpose::Train, NEEDED, &flags).unwrap();
+        assert_eq!(run.adapter.target_modules(), names(&["q_proj", "v_proj"]));
     }
 }

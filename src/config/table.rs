@@ -22,6 +22,10 @@ pub(crate) static SECTIONS: &[Section] = &[
         keys: sections::MODEL,
     },
     Section {
+        title: "Adapter",
+        keys: sections::ADAPTER,
+    },
+    Section {
         title: "Data and rewards",
         keys: sections::DATA,
     },

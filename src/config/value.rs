@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     List(&'static Kind),
     /// A value of this kind, or null.
     Optional(&'static Kind),
+    /// A value of this kind, whose parts may follow a flag one by one.
+    Joined(&'static Kind),
     /// A value with a reader of its own.
     Custom {
         /// What it takes, for messages and help.
@@ -65,13 +67,18 @@ impl Kind {
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::List(item) => format!("a list, each item {}", item.description()),
             Self::Optional(kind) => format!("{}, or null", kind.description()),
+            Self::Joined(kind) => kind.description(),
             Self::Custom { description, .. } => (*description).to_owned(),
         }
     }
 
     /// Whether the values are yes and no, so that a bare flag means yes.
     pub(crate) fn is_bool(&self) -> bool {
-        matches!(self, Self::Bool)
+        match self {
+            Self::Bool => true,
+            Self::Optional(kind) => kind.is_bool(),
+            _ => false,
+        }
     }
 
     /// Whether it takes a number.
@@ -87,7 +94,7 @@ impl Kind {
     /// Whether a flag may be followed by several values.
     pub(crate) fn is_list(&self) -> bool {
         match self {
-            Self::List(_) => true,
+            Self::List(_) | Self::Joined(_) => true,
             Self::Optional(kind) => kind.is_list(),
             _ => false,
         }
@@ -127,6 +134,7 @@ impl Kind {
                     }
                 });
             }
+            Self::Joined(kind) => return kind.read(value),
             Self::Custom { read, .. } => return read(value),
         };
         read.ok_or_else(|| Fault::expected(value, &self.description()))
@@ -166,7 +174,7 @@ impl Kind {
     pub(super) fn written(&self, value: &Value) -> Value {
         match (self, value) {
             (Self::Path, Value::String(path)) => json!(path::written(path)),
-            (Self::Optional(kind), value) => kind.written(value),
+            (Self::Optional(kind) | Self::Joined(kind), value) => kind.written(value),
             (Self::List(item), Value::Array(items)) => {
                 items.iter().map(|value| item.written(value)).collect()
             }
@@ -194,7 +202,7 @@ impl Kind {
     pub(super) fn of_flag(&self, text: &str) -> Value {
         match self {
             Self::Optional(_) if matches!(text, "null" | "none" | "None" | "~" | "") => Value::Null,
-            Self::Optional(kind) => kind.of_flag(text),
+            Self::Optional(kind) | Self::Joined(kind) => kind.of_flag(text),
             Self::List(_) | Self::Custom { .. } if text.starts_with(['[', '{']) => {
                 yaml_or_text(text)
             }

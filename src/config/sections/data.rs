@@ -10,7 +10,7 @@ use super::super::key::{Key, section};
 use super::super::ranges::{PIXELS, REWARD, SHARE, TOKENS};
 use super::super::reward_entry::{self, RewardEntry};
 use super::super::value::Kind;
-use crate::options::{Preset, ScoreCompat, SftTarget, VerifyImages};
+use crate::options::{Dtype, Preset, ScoreCompat, SftTarget, VerifyImages, WeightFormat};
 use crate::record::Task;
 
 /// Reason-RFT's task names.
@@ -30,10 +30,31 @@ section! {
         preset: Option<Preset> = Kind::Optional(&Kind::Choice(Preset::NAMES)), "null";
         /// Folder of the Qwen2-VL checkpoint that training starts from.
         model_name_or_path: PathBuf = Kind::Path, "required";
+        /// How weights that do not train are held, auto = as in the file; computing is in float32.
+        dtype: Dtype = Kind::Choice(Dtype::NAMES), "auto";
+        /// Hold the matrices that do not train in 4 bits, blocks of 32 numbers with a scale each.
+        load_in_4bit: bool = Kind::Bool, "false";
+        /// Hold the matrices that do not train in 8 bits, blocks of 32 numbers with a scale each.
+        load_in_8bit: bool = Kind::Bool, "false";
+        /// Hold embedding table and output head in 8 bits where they do not train; `load_in_4bit` and `load_in_8bit` leave them.
+        quantize_embeddings: bool = Kind::Bool, "false";
         /// Keep the vision tower and its projector as they are.
         freeze_vision_modules: bool = Kind::Bool, "false";
         /// Give the vision placeholders and the unassigned end of the vocabulary no probability, in sampling and in training.
         suppress_vision_tokens: bool = Kind::Bool, "true";
+    }
+}
+
+impl ModelKeys {
+    /// How the policy's frozen weights are held.
+    #[must_use]
+    pub const fn weight_format(&self) -> WeightFormat {
+        WeightFormat {
+            dtype: self.dtype,
+            load_in_4bit: self.load_in_4bit,
+            load_in_8bit: self.load_in_8bit,
+            quantize_embeddings: self.quantize_embeddings,
+        }
     }
 }
 

@@ -50,6 +50,8 @@ section! {
         adam_beta2: f64 = from_to(0.0, 0.999_999), "0.999";
         /// AdamW's addend to the denominator.
         adam_epsilon: f64 = from_to(1e-30, 1.0), "1e-8";
+        /// Keep the inputs of blocks only and compute each again on the way back; null = with `use_peft`.
+        gradient_checkpointing: bool = Kind::Optional(&Kind::Bool), "null";
     }
 }
 
@@ -70,6 +72,8 @@ section! {
         repetition_penalty: f64 = from_to(1e-2, 1e2), "1";
         /// What divides the logits where training takes log-probabilities: the sampling temperature (TRL) or nothing (Reason-RFT).
         logprob_temperature: LogprobTemperature = Kind::Choice(LogprobTemperature::NAMES), "sampling";
+        /// Completions decoded at a time, a waiting one for each that ends; null = as many as memory holds.
+        generation_rows: Option<usize> = Kind::Optional(&Kind::Count(1, ROWS)), "null";
     }
 }
 
