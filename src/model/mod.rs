@@ -5,6 +5,7 @@
 //! it reads a cache. Knows nothing of losses, optimizers, rewards or files other than the weights' own.
 
 pub mod activations;
+pub mod adapter;
 pub mod config;
 pub mod generate;
 mod kv_cache;
@@ -13,6 +14,7 @@ pub mod packing;
 mod repetition;
 mod rope_frequencies;
 mod rotary;
+pub mod tensor_file;
 mod text;
 mod vision;
 pub mod weights;

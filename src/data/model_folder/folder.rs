@@ -16,7 +16,7 @@ const LARGEST_SETTINGS: u64 = 16 << 20;
 const ADAPTER: &str = "adapter_config.json";
 const EXPECTED: &str = "a Hugging Face model folder with config.json and tokenizer.json";
 
-/// A model folder that exists and is no adapter.
+/// A folder of settings that exists.
 #[derive(Debug)]
 pub struct ModelFolder {
     directory: PathBuf,
@@ -27,18 +27,26 @@ impl ModelFolder {
     /// [`ModelFileError::Missing`] if there is no such folder, [`ModelFileError::Adapter`] for one that PEFT wrote
     /// (transformers would load its base model, which may be anywhere).
     pub fn open(directory: &Path) -> Result<Self, ModelFileError> {
-        if !directory.is_dir() {
-            return Err(ModelFileError::Missing {
-                path: directory.to_owned(),
-                expected: EXPECTED,
-                hint: no_folder(directory),
-            });
-        }
-        let folder = Self {
-            directory: directory.to_owned(),
-        };
+        let folder = Self::open_adapter(directory)?;
         folder.refuse_adapter()?;
         Ok(folder)
+    }
+
+    /// As [`Self::open`] where an adapter is welcome, too.
+    ///
+    /// # Errors
+    /// [`ModelFileError::Missing`] if there is no such folder.
+    pub fn open_adapter(directory: &Path) -> Result<Self, ModelFileError> {
+        if directory.is_dir() {
+            return Ok(Self {
+                directory: directory.to_owned(),
+            });
+        }
+        Err(ModelFileError::Missing {
+            path: directory.to_owned(),
+            expected: EXPECTED,
+            hint: no_folder(directory),
+        })
     }
 
     fn refuse_adapter(&self) -> Result<(), ModelFileError> {
