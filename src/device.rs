@@ -5,6 +5,7 @@
 mod choice;
 mod error;
 mod failure;
+mod memory;
 
 use std::sync::Mutex;
 
@@ -18,6 +19,7 @@ use choice::{Picked, pick};
 pub use error::DeviceError;
 pub(crate) use error::WGSL_CLIENT;
 pub use failure::{DeviceFailure, guard, read_back};
+pub use memory::{MemoryPeaks, MemoryWatch};
 
 /// Checks that our kernels run on `device`: it is the CPU device, or a GPU whose compiler takes WGSL source.
 ///

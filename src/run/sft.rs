@@ -75,6 +75,7 @@ impl FineTuning {
         let steps_per_pass = run.sft_steps_per_epoch(targets.len());
         opening.check_space(&run, &position, steps_per_pass)?;
         let Opening {
+            memory,
             folder,
             base,
             encoder,
@@ -83,6 +84,7 @@ impl FineTuning {
             ..
         } = opening;
         let beginning = Beginning {
+            memory,
             folder,
             base,
             resumes: checkpoint.is_some(),

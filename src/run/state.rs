@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::config::{EvaluationKeys, IntervalStrategy, Run};
+use crate::device::{MemoryPeaks, MemoryWatch};
 use crate::learner::Learner;
 use crate::run::checkpoint;
 use crate::run::folder::{RUN_FILES, RunFolder};
@@ -35,6 +36,7 @@ pub(crate) struct RunState {
     saved_step: u64,
     first_step: u64,
     started: Instant,
+    memory: MemoryWatch,
     steps_per_pass: u64,
     save_strategy: IntervalStrategy,
     save_only_model: bool,
@@ -43,6 +45,8 @@ pub(crate) struct RunState {
 
 /// What a run goes on from.
 pub(crate) struct Beginning {
+    /// What is taken of memory.
+    pub memory: MemoryWatch,
     /// The run's folder, locked.
     pub folder: RunFolder,
     /// The folder whose files beside the weights go into every checkpoint.
@@ -63,6 +67,7 @@ impl RunState {
     /// If a file cannot be written.
     pub fn begin(run: &Run, beginning: Beginning, label: &str) -> Result<Self> {
         let Beginning {
+            memory,
             folder,
             base,
             resumes,
@@ -82,6 +87,7 @@ impl RunState {
             saved_step: done,
             first_step: done,
             started: Instant::now(),
+            memory,
             steps_per_pass: steps_per_pass.max(1),
             save_strategy: run.output.save_strategy,
             save_only_model: run.output.save_only_model,
@@ -147,7 +153,8 @@ impl RunState {
     ///
     /// # Errors
     /// If the log cannot be written.
-    pub fn finish_step(&mut self, metrics: StepMetrics, shown: &str) -> Result<Logged> {
+    pub fn finish_step(&mut self, mut metrics: StepMetrics, shown: &str) -> Result<Logged> {
+        record(&self.memory.peaks(), &mut metrics);
         let mut loss = StepMetrics::new();
         loss.insert("loss", metrics.get("loss").unwrap_or(f64::NAN));
         self.position.losses.push(loss);
@@ -261,4 +268,17 @@ impl RunState {
         self.progress.finish();
         self.folder.path().to_owned()
     }
+}
+
+/// The largest memory so far in GiB, under the names and in the unit of verl; on the CPU device that of the process.
+fn record(peaks: &MemoryPeaks, metrics: &mut StepMetrics) {
+    let mut insert = |name: &str, bytes: Option<u64>| {
+        if let Some(bytes) = bytes {
+            metrics.insert(name, bytes as f64 / f64::from(1 << 30));
+        }
+    };
+    let of_device = peaks.pool_allocated.or(peaks.resident);
+    insert("perf/max_memory_allocated_gb", of_device);
+    insert("perf/max_memory_reserved_gb", peaks.pool_reserved);
+    insert("perf/cpu_memory_used_gb", peaks.resident);
 }

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use crate::system::memory;
+
 /// Cores that this process may use.
 #[must_use]
 pub fn cores() -> usize {
@@ -11,10 +13,7 @@ pub fn cores() -> usize {
 /// Memory of the machine in GiB, where the system tells.
 #[must_use]
 pub fn memory_gib() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib / 1_048_576.0)
+    memory::machine_bytes().map(|bytes| bytes as f64 / f64::from(1 << 30))
 }
 
 /// `2 cores (AMD EPYC 7B13), 24 GiB, linux x86_64`.

@@ -8,6 +8,7 @@ mod ends_by_rule;
 mod external_runs;
 mod files_of_others;
 mod interruptions;
+mod memory;
 mod messages;
 mod model_folders;
 mod optimizer_steps;

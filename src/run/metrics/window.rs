@@ -7,8 +7,16 @@ use serde::{Deserialize, Serialize};
 use super::step_metrics::{StepMetrics, mean_ignoring_nan};
 
 /// Metrics whose newest value is logged; every other one is averaged over the steps, NaN ignored.
-/// transformers' and TRL's loggers treat these four alike.
-const NEWEST: [&str; 4] = ["grad_norm", "learning_rate", "epoch", "num_tokens"];
+/// transformers' and TRL's loggers treat the first four alike; the others are the largest so far.
+const NEWEST: [&str; 7] = [
+    "grad_norm",
+    "learning_rate",
+    "epoch",
+    "num_tokens",
+    "perf/max_memory_allocated_gb",
+    "perf/max_memory_reserved_gb",
+    "perf/cpu_memory_used_gb",
+];
 
 /// Steps that wait to be logged.
 ///

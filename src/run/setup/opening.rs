@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::{learner_options, load_learner, open_device, open_encoder, suppressed};
 use crate::config::{IntervalStrategy, Resume, Run};
 use crate::data::prompt::PromptEncoder;
-use crate::device::OpenDevice;
+use crate::device::{MemoryWatch, OpenDevice};
 use crate::learner::Learner;
 use crate::model::config::ModelConfig;
 use crate::record::Example;
@@ -23,6 +23,8 @@ const ROWS: &str = "rows_digest";
 pub(crate) struct Opening {
     /// Where it computes.
     pub device: OpenDevice,
+    /// What it takes of memory, from before the model is loaded.
+    pub memory: MemoryWatch,
     /// The run's folder, locked but not yet changed.
     pub folder: RunFolder,
     /// What is continued.
@@ -45,6 +47,7 @@ pub(crate) struct Opening {
 /// If the device, the run's folder, a checkpoint in it or the model does not serve.
 pub(crate) fn open(run: &Run, logprob_temperature: f64) -> Result<Opening> {
     let device = open_device(&run.runtime.device)?;
+    let memory = MemoryWatch::start(&device);
     let (folder, checkpoint) = open_folder(run)?;
     let start = || run.model.model_name_or_path.clone();
     let base = checkpoint
@@ -57,6 +60,7 @@ pub(crate) fn open(run: &Run, logprob_temperature: f64) -> Result<Opening> {
     Ok(Opening {
         learner: load_learner(&base, options, &device)?,
         device,
+        memory,
         folder,
         checkpoint,
         base,

@@ -53,6 +53,7 @@ impl Trainer {
         let before = position.data.clone();
         let Opening {
             device,
+            memory,
             folder,
             base,
             encoder,
@@ -60,6 +61,7 @@ impl Trainer {
             ..
         } = opening;
         let beginning = Beginning {
+            memory,
             folder,
             base,
             resumes,
