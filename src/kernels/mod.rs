@@ -4,6 +4,7 @@
 mod assemble;
 mod attention;
 mod flex_slices;
+mod frozen_matrix;
 mod group_advantage;
 mod launch;
 mod policy_loss;
@@ -21,6 +22,7 @@ mod write_rows;
 
 pub use assemble::{AssembleError, Shader, assemble};
 pub use attention::{Spans, Visible, attention};
+pub use frozen_matrix::{FrozenMatrix, SharedBytes, Storage, WeightMatrix};
 pub use group_advantage::{AdvantageRows, group_advantage};
 pub use policy_loss::{
     PolicyLoss, PolicyLossInput, PolicyLossMetrics, PolicyLossOptions, Surrogate, policy_loss,
@@ -51,6 +53,7 @@ pub fn shaders() -> Vec<Shader> {
         swiglu::shaders(),
         token_logprob::shaders(),
         sample_token::shaders(),
+        frozen_matrix::shaders(),
         group_advantage::shaders(),
         policy_loss::shaders(),
     ]

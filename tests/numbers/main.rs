@@ -8,6 +8,7 @@ mod devices;
 mod external_ratios_match_formulas;
 mod gradients_match_finite_difference;
 mod kernels_attention;
+mod kernels_frozen_matrix;
 mod kernels_group_advantage;
 mod kernels_layers;
 mod kernels_match_reference;
