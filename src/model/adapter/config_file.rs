@@ -8,11 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::config::{AdapterConfig, MOST_RANK};
 use super::error::AdapterError;
-use super::files::ADAPTER_CONFIG;
 use super::names::Naming;
 use crate::data::model_folder::{ModelFolder, Section, shown};
 use crate::options::TargetModules;
 
+/// The file's name.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// The version of PEFT whose settings are written.
 const PEFT_VERSION: &str = "0.21.2";
 

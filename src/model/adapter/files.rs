@@ -12,14 +12,12 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, View};
 
 use super::config::AdapterConfig;
-use super::config_file;
+use super::config_file::{self, ADAPTER_CONFIG};
 use super::error::{AdapterError, io_error};
 use super::names::{self, FACTORS, Naming};
 use crate::model::tensor_file::{ValueFault, decoded, encoded, write_tensors};
 use crate::system::files::{self, Existing};
 
-/// The settings.
-pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// The tensors.
 pub const ADAPTER_TENSORS: &str = "adapter_model.safetensors";
 

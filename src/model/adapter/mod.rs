@@ -15,7 +15,11 @@ pub mod names;
 mod targets;
 
 pub use config::AdapterConfig;
+pub use config_file::ADAPTER_CONFIG;
 pub use error::AdapterError;
-pub use files::{ADAPTER_CONFIG, ADAPTER_TENSORS, AdapterFiles, AdapterTensor};
+pub use files::{ADAPTER_TENSORS, AdapterFiles, AdapterTensor};
 pub use initial::initial_values;
 pub use layout::{Adapted, AdapterLayout, Saved};
+
+#[cfg(test)]
+mod golden_tests;
