@@ -21,6 +21,16 @@ pub(crate) fn contiguous(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)
 }
 
+/// A row-major tensor that a kernel may write to: the tensor itself, or a copy if somebody else holds it.
+pub(crate) fn owned(tensor: CubeTensor) -> CubeTensor {
+    let tensor = contiguous(tensor);
+    if tensor.handle.can_mut() {
+        tensor
+    } else {
+        tensor.copy()
+    }
+}
+
 /// A new row-major tensor with undefined contents, on the device of `like`.
 pub(crate) fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
     let shape = shape.into();

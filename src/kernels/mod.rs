@@ -1,6 +1,7 @@
 //! The operations that run as our own WGSL on a GPU and as their vectorised twins on the CPU.
 //! It knows tensors and nothing of models, rollouts or losses.
 
+mod adamw;
 mod assemble;
 mod attention;
 mod flex_slices;
@@ -20,6 +21,7 @@ mod token_logprob;
 mod vector_math;
 mod write_rows;
 
+pub use adamw::{AdamWState, AdamWStep, adamw};
 pub use assemble::{AssembleError, Shader, assemble};
 pub use attention::{Spans, Visible, attention};
 pub use frozen_matrix::{FrozenMatrix, SharedBytes, Storage, WeightMatrix};
@@ -56,6 +58,7 @@ pub fn shaders() -> Vec<Shader> {
         frozen_matrix::shaders(),
         group_advantage::shaders(),
         policy_loss::shaders(),
+        adamw::shaders(),
     ]
     .concat()
 }

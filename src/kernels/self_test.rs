@@ -10,9 +10,9 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::{
-    AdvantageRows, PolicyLossInput, PolicyLossOptions, SampleOptions, Spans, Surrogate,
-    TokenLogprobOptions, Visible, attention, group_advantage, policy_loss, rms_norm, rotary,
-    sample_token, swiglu, token_logprob, write_rows,
+    AdamWState, AdamWStep, AdvantageRows, PolicyLossInput, PolicyLossOptions, SampleOptions, Spans,
+    Surrogate, TokenLogprobOptions, Visible, adamw, attention, group_advantage, policy_loss,
+    rms_norm, rotary, sample_token, swiglu, token_logprob, write_rows,
 };
 use crate::options::ScaleRewards;
 
@@ -39,7 +39,7 @@ impl SelfTest {
 type Run = fn(&Device) -> Vec<f32>;
 
 /// Each kernel with its tolerance.
-const RUNS: [(&str, f32, Run); 11] = [
+const RUNS: [(&str, f32, Run); 12] = [
     ("attention", 1e-4, |device| attentions(device).0),
     ("attention_backward", 1e-4, |device| attentions(device).1),
     ("rms_norm", 1e-5, norms),
@@ -53,6 +53,7 @@ const RUNS: [(&str, f32, Run); 11] = [
     ("sample_token", 1e-4, samples),
     ("policy_loss", 1e-5, policy_losses),
     ("group_advantage", 1e-5, advantages),
+    ("adamw", 1e-5, updates),
 ];
 
 /// Runs every kernel, forward and backward, on `device`. A kernel that fails altogether is NaN off.
@@ -373,6 +374,29 @@ fn advantages(device: &Device) -> Vec<f32> {
     };
     [ScaleRewards::Group, ScaleRewards::Batch, ScaleRewards::None]
         .map(of)
+        .concat()
+}
+
+/// The third update of 300 values: parameters, then both moments.
+fn updates(device: &Device) -> Vec<f32> {
+    let column = |stream| tensor::<1>(values(300, stream), [300], device);
+    let state = AdamWState {
+        parameter: column(27),
+        exp_avg: column(28),
+        exp_avg_sq: column(29) * column(29),
+    };
+    let (beta1, beta2) = (0.9f64, 0.95f64);
+    let step = AdamWStep {
+        decay: 1.0 - 0.01 * 0.1,
+        beta1,
+        beta2,
+        rate: 0.01 / (1.0 - beta1.powi(3)),
+        root_correction: (1.0 - beta2.powi(3)).sqrt(),
+        epsilon: 1e-8,
+    };
+    let state = adamw(state, column(30), &step);
+    [state.parameter, state.exp_avg, state.exp_avg_sq]
+        .map(host)
         .concat()
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::ops::{FloatTensorOps, IntTensorOps};
+use burn::backend::ops::IntTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
 use burn::backend::{AutodiffBackend, Backend, Dispatch, Flex, backend_extension};
@@ -15,7 +15,7 @@ use burn_flex::FlexTensor;
 
 use super::assemble::Shader;
 use super::flex_slices::floats;
-use super::launch::{contiguous, launch};
+use super::launch::{contiguous, launch, owned};
 use super::shape_check::ShapeCheck;
 
 /// `cache` with row `places[i]` replaced by row i of `rows`; in the memory of `cache` if nobody else holds it.
@@ -72,11 +72,7 @@ impl WriteRowsOps for Flex {
 impl WriteRowsOps for CubeBackend {
     fn write_rows(cache: CubeTensor, rows: CubeTensor, places: Arc<[u32]>) -> CubeTensor {
         let rows = contiguous(rows);
-        let mut cache = contiguous(cache);
-        if !cache.handle.can_mut() {
-            // A copy of its own.
-            cache = Self::float_add_scalar(cache, 0.0f32.into());
-        }
+        let cache = owned(cache);
         let count = places.len();
         let [_, groups, width] = cache.meta.shape().dims();
         let words: Vec<i32> = places.iter().map(|place| *place as i32).collect();

@@ -8,12 +8,8 @@ use super::optimizer::Parameters;
 use crate::model::weights::Weights;
 
 impl Parameters for Weights {
-    fn value(&self, name: &str) -> Option<Tensor<1>> {
-        self.get(name).map(|parameter| parameter.value.clone())
-    }
-
-    fn replace(&mut self, name: &str, value: Tensor<1>) {
-        Self::replace(self, name, value);
+    fn change(&mut self, name: &str, change: impl FnOnce(Tensor<1>) -> Tensor<1>) -> bool {
+        Self::change(self, name, change)
     }
 
     /// As transformers' Trainer: not biases, not norms.

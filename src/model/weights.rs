@@ -202,11 +202,23 @@ impl Weights {
         self.parameters.get(name)
     }
 
-    /// Replaces a parameter's values, keeping its shape; used by the optimizer.
+    /// Replaces a parameter's values, keeping its shape.
     pub fn replace(&mut self, name: &str, value: Tensor<1>) {
         if let Some(parameter) = self.parameters.get_mut(name) {
             parameter.value = value;
         }
+    }
+
+    /// Replaces a parameter's values by what `change` makes of them, keeping its shape; false if there is no such
+    /// parameter. The values are taken out for that long, so that `change` may be their only owner.
+    pub fn change(&mut self, name: &str, change: impl FnOnce(Tensor<1>) -> Tensor<1>) -> bool {
+        let Some((name, parameter)) = self.parameters.remove_entry(name) else {
+            return false;
+        };
+        let Parameter { value, shape } = parameter;
+        let value = change(value);
+        self.parameters.insert(name, Parameter { value, shape });
+        true
     }
 
     /// Names and parameters in the order of the names.

@@ -241,6 +241,20 @@ def write_rows():
     return cache
 
 
+def adamw():
+    """The third update of 300 values with beta 0.9 and 0.95, rate 0.01, decay 0.1: parameters, then both moments."""
+    beta1, beta2, rate = 0.9, 0.95, 0.01
+    parameters, means, squares = [], [], []
+    for p, m, root, g in zip(*(values(300, stream) for stream in (27, 28, 29, 30))):
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * root * root + (1 - beta2) * g * g
+        denominator = math.sqrt(v) / math.sqrt(1 - beta2 ** 3) + 1e-8
+        parameters.append(p * (1 - rate * 0.1) - rate / (1 - beta1 ** 3) * m / denominator)
+        means.append(m)
+        squares.append(v)
+    return parameters + means + squares
+
+
 small = token_logprob(5, 8, 261, 0.7, True, True, 1)
 large = token_logprob(3, 8, 5000, 1.0, False, False, 125)
 results = {
@@ -255,6 +269,7 @@ results = {
     "sample_token": sample_token(33, 1023) + sample_token(5, 5000),
     "policy_loss": policy_loss("clipped", False, False, 4.0) + policy_loss("cispo", False, True, 4.0)
     + policy_loss("sapo", True, False, 4.0),
+    "adamw": adamw(),
     "group_advantage": sum((group_advantage(scale) for scale in ("group", "batch", "none")), []),
 }
 lines = [f'"{name}": [' + ", ".join(f"{value:.9g}" for value in column) + "]" for name, column in results.items()]

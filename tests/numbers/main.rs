@@ -7,6 +7,7 @@ mod decoding_agrees_with_training;
 mod devices;
 mod external_ratios_match_formulas;
 mod gradients_match_finite_difference;
+mod kernels_adamw;
 mod kernels_attention;
 mod kernels_frozen_matrix;
 mod kernels_group_advantage;

@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 
 use super::Parameters;
 use super::gradients::Gradients;
+use crate::kernels::{AdamWState, AdamWStep, adamw};
 
 /// The constants.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,6 +46,12 @@ struct Moments {
     mean_square: Tensor<1>,
 }
 
+impl Moments {
+    const fn new(mean: Tensor<1>, mean_square: Tensor<1>) -> Self {
+        Self { mean, mean_square }
+    }
+}
+
 /// The optimizer and its state.
 #[derive(Debug, Clone)]
 pub struct AdamW {
@@ -77,43 +84,61 @@ impl AdamW {
         gradients: &Gradients,
         learning_rate: f64,
     ) {
-        self.step += 1;
-        let AdamWOptions {
-            beta1,
-            beta2,
-            epsilon,
-            weight_decay,
-            decay_everything,
-        } = self.options;
-        let exponent = i32::try_from(self.step).unwrap_or(i32::MAX);
-        let rate = learning_rate / (1.0 - beta1.powi(exponent));
-        let root_correction = (1.0 - beta2.powi(exponent)).sqrt();
+        self.begin_step();
         for (name, gradient) in gradients.iter() {
-            let Some(value) = parameters.value(name) else {
-                continue;
+            self.update(parameters, name, gradient.clone(), learning_rate);
+        }
+    }
+
+    /// Counts one more update; its parameters follow one by one through [`AdamW::update`], each at most once.
+    pub const fn begin_step(&mut self) {
+        self.step += 1;
+    }
+
+    /// Updates one parameter in the step that was begun, in the memory of its values and moments.
+    ///
+    /// Nothing happens if there is no parameter of this name. The moments are lost if the device fails meanwhile.
+    pub fn update(
+        &mut self,
+        parameters: &mut impl Parameters,
+        name: &str,
+        gradient: Tensor<1>,
+        learning_rate: f64,
+    ) {
+        let step = self.scalars(learning_rate, parameters.decays(name));
+        let moments = &mut self.moments;
+        parameters.change(name, |parameter| {
+            let (name, Moments { mean, mean_square }) =
+                moments.remove_entry(name).unwrap_or_else(|| {
+                    let zeros = || gradient.zeros_like();
+                    (name.to_owned(), Moments::new(zeros(), zeros()))
+                });
+            let state = AdamWState {
+                parameter,
+                exp_avg: mean,
+                exp_avg_sq: mean_square,
             };
-            let moments = self.moments.remove(name).unwrap_or_else(|| Moments {
-                mean: gradient.zeros_like(),
-                mean_square: gradient.zeros_like(),
-            });
-            let mean = moments.mean.mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
-            let square = gradient.clone() * gradient.clone();
-            let mean_square =
-                moments.mean_square.mul_scalar(beta2) + square.mul_scalar(1.0 - beta2);
-            let denominator = mean_square
-                .clone()
-                .sqrt()
-                .div_scalar(root_correction)
-                .add_scalar(epsilon);
-            let decay = if decay_everything || parameters.decays(name) {
-                1.0 - learning_rate * weight_decay
-            } else {
-                1.0
-            };
-            let value = value.mul_scalar(decay) - (mean.clone() / denominator).mul_scalar(rate);
-            parameters.replace(name, value);
-            self.moments
-                .insert(name.clone(), Moments { mean, mean_square });
+            let state = adamw(state, gradient, &step);
+            moments.insert(name, Moments::new(state.exp_avg, state.exp_avg_sq));
+            state.parameter
+        });
+    }
+
+    fn scalars(&self, learning_rate: f64, decays: bool) -> AdamWStep {
+        let options = &self.options;
+        let exponent = i32::try_from(self.step).unwrap_or(i32::MAX);
+        let decay = if options.decay_everything || decays {
+            options.weight_decay
+        } else {
+            0.0
+        };
+        AdamWStep {
+            decay: 1.0 - learning_rate * decay,
+            beta1: options.beta1,
+            beta2: options.beta2,
+            rate: learning_rate / (1.0 - options.beta1.powi(exponent)),
+            root_correction: (1.0 - options.beta2.powi(exponent)).sqrt(),
+            epsilon: options.epsilon,
         }
     }
 
@@ -132,7 +157,7 @@ impl AdamW {
         self.step = step;
         let moments = moments.into_iter();
         self.moments = moments
-            .map(|(name, (mean, mean_square))| (name, Moments { mean, mean_square }))
+            .map(|(name, (mean, mean_square))| (name, Moments::new(mean, mean_square)))
             .collect();
     }
 
@@ -154,12 +179,12 @@ mod tests {
     struct Plain(BTreeMap<String, Tensor<1>>);
 
     impl Parameters for Plain {
-        fn value(&self, name: &str) -> Option<Tensor<1>> {
-            self.0.get(name).cloned()
-        }
-
-        fn replace(&mut self, name: &str, value: Tensor<1>) {
-            self.0.insert(name.to_owned(), value);
+        fn change(&mut self, name: &str, change: impl FnOnce(Tensor<1>) -> Tensor<1>) -> bool {
+            let Some((name, value)) = self.0.remove_entry(name) else {
+                return false;
+            };
+            self.0.insert(name, change(value));
+            true
         }
 
         fn decays(&self, _: &str) -> bool {
@@ -227,5 +252,50 @@ mod tests {
         (5..10).for_each(|index| step(&mut second, &mut resumed, index));
         assert_eq!(resumed.values(), weights.values());
         assert_eq!((second.steps_taken(), second.num_parameters()), (10, 1));
+    }
+
+    /// Where the values lie in memory.
+    fn address(tensor: &Tensor<1>) -> *const f32 {
+        let tensor = tensor.clone().try_into_primitive::<burn::backend::Flex>();
+        tensor.expect("on the CPU").storage::<f32>().as_ptr()
+    }
+
+    #[test]
+    fn an_update_copies_nothing_and_leaves_what_others_hold() {
+        let mut weights = Plain::new([1.0; 1000]);
+        let mut optimizer = AdamW::new(TORCH);
+        let gradient = || Tensor::from_floats([0.5f32; 1000], &Device::flex());
+        let places = |weights: &Plain, optimizer: &AdamW| {
+            let moments = optimizer.state().map(|(_, tensor)| address(tensor));
+            let mut places: Vec<_> = moments.collect();
+            places.push(address(&weights.0["w"]));
+            places
+        };
+        optimizer.begin_step();
+        optimizer.update(&mut weights, "w", gradient(), 0.1);
+        let before = places(&weights, &optimizer);
+        optimizer.begin_step();
+        optimizer.update(&mut weights, "w", gradient(), 0.1);
+        assert_eq!(places(&weights, &optimizer), before);
+        let held = weights.clone();
+        let values = held.values();
+        optimizer.begin_step();
+        optimizer.update(&mut weights, "w", gradient(), 0.1);
+        assert_eq!(held.values(), values);
+        assert_ne!(weights.values(), values);
+        assert_eq!(optimizer.steps_taken(), 3);
+    }
+
+    #[test]
+    fn a_gradient_without_a_parameter_changes_nothing() {
+        let mut weights = Plain::new([1.0]);
+        let mut optimizer = AdamW::new(TORCH);
+        optimizer.begin_step();
+        let gradient = Tensor::from_floats([0.5f32], &Device::flex());
+        optimizer.update(&mut weights, "other", gradient, 0.1);
+        assert_eq!(
+            (weights.values(), optimizer.num_parameters()),
+            (vec![1.0], 0)
+        );
     }
 }

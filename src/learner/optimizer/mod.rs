@@ -10,11 +10,10 @@ use burn::tensor::Tensor;
 
 /// What an optimizer changes: flat tensors by name.
 pub trait Parameters {
-    /// The values under a name, if there are any.
-    fn value(&self, name: &str) -> Option<Tensor<1>>;
-
-    /// Puts other values there.
-    fn replace(&mut self, name: &str, value: Tensor<1>);
+    /// Replaces the values under a name by what `change` makes of them; false if there are none.
+    ///
+    /// The values are taken out for that long: `change` may write into their memory if nobody else holds it.
+    fn change(&mut self, name: &str, change: impl FnOnce(Tensor<1>) -> Tensor<1>) -> bool;
 
     /// Whether weight decay acts on them.
     fn decays(&self, name: &str) -> bool;
