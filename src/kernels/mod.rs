@@ -4,6 +4,7 @@
 mod adamw;
 mod assemble;
 mod attention;
+mod dropout;
 mod flex_slices;
 mod frozen_matrix;
 mod group_advantage;
@@ -24,6 +25,7 @@ mod write_rows;
 pub use adamw::{AdamWState, AdamWStep, adamw};
 pub use assemble::{AssembleError, Shader, assemble};
 pub use attention::{Spans, Visible, attention};
+pub use dropout::dropout;
 pub use frozen_matrix::{FrozenMatrix, SharedBytes, Storage, WeightMatrix};
 pub use group_advantage::{AdvantageRows, group_advantage};
 pub use policy_loss::{
@@ -55,6 +57,7 @@ pub fn shaders() -> Vec<Shader> {
         swiglu::shaders(),
         token_logprob::shaders(),
         sample_token::shaders(),
+        dropout::shaders(),
         frozen_matrix::shaders(),
         group_advantage::shaders(),
         policy_loss::shaders(),
