@@ -2,7 +2,7 @@
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Distribution, Int, Tensor};
-use vision_ekipl::kernels::{TokenLogprobOptions, logits_logprob, token_logprob};
+use vision_ekipl::kernels::{TokenLogprobOptions, WeightMatrix, logits_logprob, token_logprob};
 
 use crate::case::{Bench, Case};
 
@@ -86,7 +86,7 @@ fn from_hidden_states(bench: &Bench, [rows, size]: [usize; 2], vocabulary: usize
             gradient(
                 token_logprob(
                     hidden.clone(),
-                    weight.clone(),
+                    &WeightMatrix::Dense(weight.clone()),
                     targets.clone(),
                     &without_entropy(),
                 )

@@ -107,7 +107,7 @@ fn memory(
             tokens * per_token * 4.0,
         ),
         (
-            "logits of one chunk",
+            "logits of one tile",
             crate::kernels::LOGITS_CHUNK_BYTES as f64,
         ),
     ];

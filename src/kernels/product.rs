@@ -1,4 +1,4 @@
-//! Matrix products of parts of slices, on one thread: what the CPU twins share out among threads themselves.
+//! Matrix products of parts of slices: on one thread, where a CPU twin shares out its work among threads itself, or on all.
 //! It knows no operation and no tensor.
 
 use std::marker::PhantomData;
@@ -65,16 +65,41 @@ pub(crate) fn multiply(
     multiply_into(whole, left, right, factor, add);
 }
 
-/// The same into a part of a larger result.
+/// `result [rows, columns] (+)= left · right`, as [`multiply`], on all threads.
+///
+/// # Panics
+/// If the sizes disagree.
+pub(crate) fn multiply_on_all_threads(
+    result: &mut [f32],
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    add: Sum,
+) {
+    let whole = ResultParts::new(result, [left.rows, right.columns]).whole();
+    let threads = gemm::Parallelism::Rayon(0);
+    product(whole, [left, right], 1.0, add, threads);
+}
+
+/// The same into a part of a larger result, on the calling thread.
 ///
 /// # Panics
 /// If the sizes disagree.
 pub(crate) fn multiply_into(
-    mut result: ResultPart<'_>,
+    result: ResultPart<'_>,
     left: Matrix<'_>,
     right: Matrix<'_>,
     factor: f32,
     add: Sum,
+) {
+    product(result, [left, right], factor, add, gemm::Parallelism::None);
+}
+
+fn product(
+    mut result: ResultPart<'_>,
+    [left, right]: [Matrix<'_>; 2],
+    factor: f32,
+    add: Sum,
+    threads: gemm::Parallelism,
 ) {
     left.check();
     right.check();
@@ -115,7 +140,7 @@ pub(crate) fn multiply_into(
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            threads,
         );
     }
 }

@@ -11,8 +11,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::{
     AdamWState, AdamWStep, AdvantageRows, PolicyLossInput, PolicyLossOptions, SampleOptions, Spans,
-    Surrogate, TokenLogprobOptions, Visible, adamw, attention, group_advantage, policy_loss,
-    rms_norm, rotary, sample_token, swiglu, token_logprob, write_rows,
+    Surrogate, TokenLogprobOptions, Visible, WeightMatrix, adamw, attention, group_advantage,
+    policy_loss, rms_norm, rotary, sample_token, swiglu, token_logprob, write_rows,
 };
 use crate::options::ScaleRewards;
 
@@ -174,7 +174,12 @@ impl Head {
             with_entropy: true,
             entropy_gradient: self.with_everything,
         };
-        let found = token_logprob(hidden.clone(), head.clone(), targets, &options);
+        let found = token_logprob(
+            hidden.clone(),
+            &WeightMatrix::Dense(head.clone()),
+            targets,
+            &options,
+        );
         let factors = |stream| tensor(values(tokens, stream), [tokens], device);
         let mut sum = (found.logprobs.clone() * factors(9)).sum();
         if self.with_everything {

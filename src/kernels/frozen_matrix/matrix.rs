@@ -59,6 +59,12 @@ impl FrozenMatrix {
         self.storage
     }
 
+    /// The stored bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The same matrix in another storage, rounded to it; no copy of all values as f32 exists on the way.
     #[must_use]
     pub fn stored_as(&self, storage: Storage) -> Self {

@@ -4,33 +4,54 @@
 use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{AutodiffBackend, Backend, TensorMetadata};
 use burn::tensor::{Shape, Slice};
 
-use super::chunks::{self, Saved, Upstream, Wanted};
-use super::{PerRow, Settings, Statistics, Suppression, TokenLogprobOps};
+use super::backward::{Saved, TokenLogprobBackward, Upstream, Wanted};
+use super::{Head, PerRow, Settings, Statistics, Suppression, TokenLogprobOps};
 
-/// Backward step from hidden states; only numbers per row of the forward pass are kept.
+/// Backward step from hidden states to them and a dense head; only numbers per row of the forward pass are kept.
 #[derive(Debug)]
-struct TokenLogprobStep;
+struct DenseStep;
 
-impl<B: TokenLogprobOps> Backward<B, 2> for TokenLogprobStep {
+impl<B: TokenLogprobBackward> Backward<B, 2> for DenseStep {
     type State = Saved<B>;
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [hidden_node, weight_node] = ops.parents;
+        let [hidden_node, head_node] = ops.parents;
         let upstream = Upstream::<B>::new(grads.consume::<B>(&ops.node), ops.state.settings);
         let wanted = Wanted {
             hidden: hidden_node.is_some(),
-            weight: weight_node.is_some(),
+            head: head_node.is_some(),
         };
-        let (hidden, weight) = chunks::backward::<B>(ops.state, &upstream, wanted);
-        for (node, gradient) in [(hidden_node, hidden), (weight_node, weight)] {
+        let (hidden, head) = B::backward(ops.state, upstream, wanted);
+        for (node, gradient) in [(hidden_node, hidden), (head_node, head)] {
             if let (Some(node), Some(gradient)) = (node, gradient) {
                 grads.register::<B>(node.id, gradient);
             }
+        }
+    }
+}
+
+/// Backward step from hidden states to them alone: the head is frozen.
+#[derive(Debug)]
+struct FrozenStep;
+
+impl<B: TokenLogprobBackward> Backward<B, 1> for FrozenStep {
+    type State = Saved<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [node] = ops.parents;
+        let upstream = Upstream::<B>::new(grads.consume::<B>(&ops.node), ops.state.settings);
+        let wanted = Wanted {
+            hidden: node.is_some(),
+            head: false,
+        };
+        let (hidden, _) = B::backward(ops.state, upstream, wanted);
+        if let (Some(node), Some(gradient)) = (node, hidden) {
+            grads.register::<B>(node.id, gradient);
         }
     }
 }
@@ -111,40 +132,86 @@ impl<B: Backend> Upstream<B> {
     }
 }
 
-impl<B: TokenLogprobOps, C: CheckpointStrategy> TokenLogprobOps for Autodiff<B, C> {
+/// Runs the forward pass and registers its step.
+fn forward<B, C, S, const N: usize>(
+    step: S,
+    nodes: [NodeGuard; N],
+    inputs: Inputs<B>,
+) -> Statistics<Autodiff<B, C>>
+where
+    B: TokenLogprobBackward,
+    C: CheckpointStrategy,
+    S: Backward<B, N, State = Saved<B>>,
+{
+    let Inputs {
+        hidden,
+        head,
+        targets,
+        mask,
+        settings,
+    } = inputs;
+    let (logprobs, entropies, logsumexp) = B::token_logprob(
+        hidden.clone(),
+        head.clone(),
+        targets.clone(),
+        Suppression::new(mask.clone()),
+        settings,
+    );
+    let result = output::<B>(logprobs, entropies.clone(), settings);
+    let result = match step.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => prep.finish(
+            Saved {
+                hidden,
+                head,
+                targets,
+                mask,
+                logsumexp: logsumexp.clone(),
+                entropies: entropies.clone(),
+                settings,
+            },
+            result,
+        ),
+        OpsKind::UnTracked(prep) => prep.finish(result),
+    };
+    statistics::<B, C>(result, entropies, logsumexp, settings)
+}
+
+/// The forward pass without its graph.
+struct Inputs<B: Backend> {
+    hidden: FloatTensor<B>,
+    head: Head<B>,
+    targets: IntTensor<B>,
+    mask: Option<FloatTensor<B>>,
+    settings: Settings,
+}
+
+impl<B: TokenLogprobBackward, C: CheckpointStrategy> TokenLogprobOps for Autodiff<B, C> {
     fn token_logprob(
         hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        head: Head<Self>,
         targets: IntTensor<Self>,
         suppression: Suppression<Self>,
         settings: Settings,
     ) -> Statistics<Self> {
-        let mask = inner_mask(suppression);
-        let nodes = [hidden.node(), weight.node()];
-        let (hidden, weight) = (hidden.into_primitive(), weight.into_primitive());
-        let (logprobs, entropies, logsumexp) =
-            chunks::forward::<B>(&hidden, &weight, &targets, mask.clone(), settings);
-        let result = output::<B>(logprobs, entropies.clone(), settings);
-        let result = match TokenLogprobStep
-            .prepare::<C>(nodes)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(
-                Saved {
-                    hidden,
-                    weight,
-                    targets,
-                    mask,
-                    logsumexp: logsumexp.clone(),
-                    entropies: entropies.clone(),
-                    settings,
-                },
-                result,
-            ),
-            OpsKind::UnTracked(prep) => prep.finish(result),
+        let node = hidden.node();
+        let inputs = |hidden: FloatTensor<Self>, head| Inputs::<B> {
+            hidden: hidden.into_primitive(),
+            head,
+            targets,
+            mask: inner_mask(suppression),
+            settings,
         };
-        statistics::<B, C>(result, entropies, logsumexp, settings)
+        match head {
+            Head::Dense(weight) => {
+                let nodes = [node, weight.node()];
+                let head = Head::Dense(weight.into_primitive());
+                forward::<B, C, _, 2>(DenseStep, nodes, inputs(hidden, head))
+            }
+            Head::Frozen(weight) => {
+                let head = Head::Frozen(weight);
+                forward::<B, C, _, 1>(FrozenStep, [node], inputs(hidden, head))
+            }
+        }
     }
 
     fn logits_logprob(

@@ -1,13 +1,15 @@
 //! Launches the two shaders of the operation on logits that are on the GPU.
-//! It knows buffers and variants; chunks and gradients to the head are elsewhere.
+//! It knows buffers and variants; where the logits come from and gradients to the head are elsewhere.
+
+use std::ops::Range;
 
 use burn::backend::TensorMetadata;
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
-use burn::cubecl::prelude::BufferIOAttr::{ReadOnly, ReadWrite, WriteOnly};
+use burn::cubecl::prelude::BufferIOAttr::{ReadOnly, ReadWrite};
 use burn::tensor::{DType, IntDType, Shape};
 
-use super::{PerRow, Settings};
+use super::{PerRow, Settings, Statistics};
 use crate::kernels::assemble::Shader;
 use crate::kernels::launch::{contiguous, empty, launch};
 
@@ -67,85 +69,193 @@ fn backward_shader(width: usize, suppresses: bool, in_place: bool, entropy: bool
     }
 }
 
-/// Values per memory access: rows start at a whole word only if the vocabulary is a multiple of four.
-fn width(vocabulary: usize) -> usize {
-    if vocabulary.is_multiple_of(4) { 4 } else { 1 }
-}
-
-/// Log-probabilities, entropies and log-sum-exp `[T]` of logits `[T, V]`.
-pub(super) fn statistics(
-    logits: CubeTensor,
+/// What both shaders need of a call besides the logits.
+pub(super) struct Call {
+    /// i32 `[T]`
     targets: CubeTensor,
     mask: Option<CubeTensor>,
+    /// V
+    vocabulary: usize,
     settings: Settings,
-) -> (CubeTensor, CubeTensor, CubeTensor) {
-    let logits = contiguous(logits);
-    let targets = words(targets);
-    let [rows, vocabulary] = logits.shape().dims();
-    let shader = forward_shader(width(vocabulary), mask.is_some(), settings.with_entropy);
-    let mask = mask.map_or_else(|| unread(&logits), contiguous);
-    let result = || empty(&logits, [rows], DType::F32);
-    let (logprobs, entropies, logsumexp) = (result(), result(), result());
-    launch(
-        shader,
-        &[
-            (&logits, ReadOnly),
-            (&targets, ReadOnly),
-            (&mask, ReadOnly),
-            (&logprobs, WriteOnly),
-            (&entropies, WriteOnly),
-            (&logsumexp, WriteOnly),
-        ],
-        &params(rows, vocabulary, settings),
-        rows as u32,
-    );
-    (logprobs, entropies, logsumexp)
 }
 
-/// Gradient `[T, V]` to the logits; overwrites logits that nobody else holds.
-pub(super) fn gradient(
-    logits: CubeTensor,
-    per_row: PerRow<CubeBackend>,
-    mask: Option<CubeTensor>,
-    settings: Settings,
-) -> CubeTensor {
-    let logits = contiguous(logits);
-    let targets = words(per_row.targets);
-    let entropy = settings.entropy_gradient;
-    let logsumexp = contiguous(per_row.logsumexp);
-    let upstream = if entropy {
-        rows_of_three([
-            per_row.upstream,
-            per_row.entropies,
-            per_row.entropy_upstream,
-        ])
-    } else {
-        contiguous(per_row.upstream)
-    };
-    let [rows, vocabulary] = logits.shape().dims();
-    let in_place = logits.handle.can_mut();
-    let shader = backward_shader(width(vocabulary), mask.is_some(), in_place, entropy);
-    let mask = mask.map_or_else(|| unread(&targets), contiguous);
-    let (logits, gradient) = if in_place {
-        (unread(&targets), logits)
-    } else {
-        let gradient = empty(&logits, [rows, vocabulary], DType::F32);
-        (logits, gradient)
-    };
-    launch(
-        shader,
-        &[
-            (&logits, ReadOnly),
-            (&targets, ReadOnly),
-            (&mask, ReadOnly),
-            (&logsumexp, ReadOnly),
-            (&upstream, ReadOnly),
-            (&gradient, ReadWrite),
-        ],
-        &params(rows, vocabulary, settings),
-        (rows * (vocabulary / width(vocabulary)).div_ceil(WORDS)) as u32,
-    );
-    gradient
+impl Call {
+    pub(super) fn new(
+        targets: CubeTensor,
+        mask: Option<CubeTensor>,
+        vocabulary: usize,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            targets: words(targets),
+            mask: mask.map(contiguous),
+            vocabulary,
+            settings,
+        }
+    }
+
+    /// The mask, or a buffer in its place.
+    fn mask(&self) -> CubeTensor {
+        let mask = self.mask.clone();
+        mask.unwrap_or_else(|| unread(&self.targets))
+    }
+
+    /// Values per memory access: rows, tiles and the mask consist of whole words only if the vocabulary and the tile are
+    /// multiples of four. Tiles begin at multiples of four where they end there.
+    fn width(&self, columns: &Range<usize>) -> usize {
+        let whole = [self.vocabulary, columns.start, columns.len()];
+        if whole.iter().all(|size| size.is_multiple_of(4)) {
+            4
+        } else {
+            1
+        }
+    }
+}
+
+/// Results `[T]` that grow tile by tile.
+pub(super) struct Running {
+    call: Call,
+    logprobs: CubeTensor,
+    entropies: CubeTensor,
+    logsumexp: CubeTensor,
+    totals: CubeTensor,
+}
+
+impl Running {
+    /// Before the first tile.
+    pub(super) fn new(call: Call) -> Self {
+        let [rows] = call.targets.shape().dims();
+        let result = || empty(&call.targets, [rows], DType::F32);
+        Self {
+            logprobs: result(),
+            entropies: result(),
+            logsumexp: result(),
+            totals: result(),
+            call,
+        }
+    }
+
+    /// Adds the logits of some rows and of a tile of the vocabulary; for each row the tiles come in their order.
+    pub(super) fn add(&self, logits: CubeTensor, rows: &Range<usize>, columns: &Range<usize>) {
+        /// As in the shader.
+        const FIRST: u32 = 1;
+        const LAST: u32 = 2;
+        let call = &self.call;
+        let logits = contiguous(logits);
+        let mask = call.mask();
+        let with_entropy = call.settings.with_entropy;
+        let shader = forward_shader(call.width(columns), call.mask.is_some(), with_entropy);
+        let mut place = 0;
+        if columns.start == 0 {
+            place |= FIRST;
+        }
+        if columns.end == call.vocabulary {
+            place |= LAST;
+        }
+        launch(
+            shader,
+            &[
+                (&logits, ReadOnly),
+                (&call.targets, ReadOnly),
+                (&mask, ReadOnly),
+                (&self.logprobs, ReadWrite),
+                (&self.entropies, ReadWrite),
+                (&self.logsumexp, ReadWrite),
+                (&self.totals, ReadWrite),
+            ],
+            &[
+                rows.len() as u32,
+                columns.len() as u32,
+                call.settings.inverse_temperature.to_bits(),
+                rows.start as u32,
+                columns.start as u32,
+                place,
+            ],
+            rows.len() as u32,
+        );
+    }
+
+    /// Log-probabilities, entropies and log-sum-exp after the last tile.
+    pub(super) fn results(self) -> Statistics<CubeBackend> {
+        (self.logprobs, self.entropies, self.logsumexp)
+    }
+}
+
+/// What turns logits into their gradient.
+pub(super) struct Gradient {
+    call: Call,
+    logsumexp: CubeTensor,
+    /// `[T]`, or `[3, T]` with an entropy gradient.
+    upstream: CubeTensor,
+}
+
+impl Gradient {
+    pub(super) fn new(
+        per_row: PerRow<CubeBackend>,
+        mask: Option<CubeTensor>,
+        vocabulary: usize,
+        settings: Settings,
+    ) -> Self {
+        let upstream = if settings.entropy_gradient {
+            rows_of_three([
+                per_row.upstream,
+                per_row.entropies,
+                per_row.entropy_upstream,
+            ])
+        } else {
+            contiguous(per_row.upstream)
+        };
+        Self {
+            call: Call::new(per_row.targets, mask, vocabulary, settings),
+            logsumexp: contiguous(per_row.logsumexp),
+            upstream,
+        }
+    }
+
+    /// Gradient `[rows, columns]` to the logits of some rows and of a tile; overwrites logits that nobody else holds.
+    pub(super) fn of(
+        &self,
+        logits: CubeTensor,
+        rows: &Range<usize>,
+        columns: &Range<usize>,
+    ) -> CubeTensor {
+        let call = &self.call;
+        let logits = contiguous(logits);
+        let in_place = logits.handle.can_mut();
+        let width = call.width(columns);
+        let entropy = call.settings.entropy_gradient;
+        let shader = backward_shader(width, call.mask.is_some(), in_place, entropy);
+        let mask = call.mask();
+        let (logits, gradient) = if in_place {
+            (unread(&logits), logits)
+        } else {
+            let gradient = empty(&logits, [rows.len(), columns.len()], DType::F32);
+            (logits, gradient)
+        };
+        let [all_rows] = call.targets.shape().dims();
+        launch(
+            shader,
+            &[
+                (&logits, ReadOnly),
+                (&call.targets, ReadOnly),
+                (&mask, ReadOnly),
+                (&self.logsumexp, ReadOnly),
+                (&self.upstream, ReadOnly),
+                (&gradient, ReadWrite),
+            ],
+            &[
+                rows.len() as u32,
+                columns.len() as u32,
+                call.settings.inverse_temperature.to_bits(),
+                rows.start as u32,
+                columns.start as u32,
+                all_rows as u32,
+                call.vocabulary as u32,
+            ],
+            (rows.len() * (columns.len() / width).div_ceil(WORDS)) as u32,
+        );
+        gradient
+    }
 }
 
 /// Three tensors [T] as one [3, T]: separate ones would need more bindings than every adapter has.
@@ -155,14 +265,6 @@ fn rows_of_three(rows: [CubeTensor; 3]) -> CubeTensor {
         CubeBackend::float_reshape(values, Shape::new([1, length]))
     };
     contiguous(CubeBackend::float_cat(rows.map(row).to_vec(), 0))
-}
-
-fn params(rows: usize, vocabulary: usize, settings: Settings) -> [u32; 3] {
-    [
-        rows as u32,
-        vocabulary as u32,
-        settings.inverse_temperature.to_bits(),
-    ]
 }
 
 /// Token ids as the i32 that the shaders read.

@@ -1,27 +1,37 @@
-//! Log-probability of each target token under a language-model head, without ever holding the logits of all tokens.
-//! It knows hidden states and weights as plain tensors, not which model they come from.
+//! Log-probability of each target token under a language-model head, without ever holding all logits.
+//! It knows hidden states and a weight matrix, not which model they come from.
 //!
 //! With `x[t, j] = (hidden[t] · weight[j]) / temperature`, suppressed tokens left out of every sum:
 //! `logsumexp[t] = ln Σ_j exp x[t, j]`, `logprobs[t] = x[t, targets[t]] − logsumexp[t]`,
 //! `entropies[t] = −Σ_j p ln p` with `p = exp(x[t, j] − logsumexp[t])`; d entropies[t] / d x[t, j] = −p (ln p + entropies[t]).
-//! Counterpart in TRL: `selective_log_softmax` and `entropy_from_logits`.
+//! Logits exist for a tile of the vocabulary at a time; what they add to these sums is merged into a state of a few numbers per
+//! token. Counterpart in TRL: `selective_log_softmax` and `entropy_from_logits`.
 
 mod autodiff;
 mod backends;
-mod chunks;
-pub use chunks::LOGITS_CHUNK_BYTES;
+mod backward;
+mod cpu;
 mod gpu;
+mod products;
+#[cfg(test)]
+mod tests;
+mod tiles;
 mod twin;
 
+use std::sync::Arc;
+
 pub(crate) use gpu::shaders;
+pub use tiles::LOGITS_CHUNK_BYTES;
 
 use burn::backend::Backend;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Dispatch, ExtensionType, backend_extension};
+use burn::backend::{Dispatch, ExtensionType, TensorMetadata, backend_extension};
 use burn::tensor::{DType, FloatDType, Int, Tensor};
 
+use super::frozen_matrix::{FrozenMatrix, WeightMatrix};
 use super::shape_check::ShapeCheck;
 use super::temperature::TEMPERATURES;
+use tiles::Tiles;
 
 /// Log-probability given to a suppressed target: its probability is zero, but the value is finite, so that a mask
 /// of zeros removes it from a loss.
@@ -64,32 +74,53 @@ pub struct TokenLogprob {
     pub logsumexp: Tensor<1>,
 }
 
-/// Log-probabilities of target tokens from hidden states and the head; the logits exist in chunks of rows only.
+/// Log-probabilities of target tokens from hidden states and the head; the logits exist in tiles of the vocabulary only,
+/// of at most [`LOGITS_CHUNK_BYTES`].
 ///
-/// Gradients flow to `hidden` and `weight`; a `weight` that is not tracked costs no gradient.
+/// Gradients flow to `hidden` and a dense `head`; a head that is frozen or not tracked costs no gradient.
 ///
 /// # Shapes
-/// `hidden` `[T, D]`, `weight` `[V, D]`, `targets` `[T]`, results `[T]`.
+/// `hidden` `[T, D]`, `head` `[V, D]`, `targets` `[T]`, results `[T]`.
 ///
 /// # Panics
 /// If the shapes disagree, or the temperature is out of range.
 pub fn token_logprob(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    head: &WeightMatrix,
     targets: Tensor<1, Int>,
     options: &TokenLogprobOptions,
 ) -> TokenLogprob {
+    in_tiles(hidden, head, targets, options, LOGITS_CHUNK_BYTES)
+}
+
+/// The same with tiles of at most `tile_bytes`.
+fn in_tiles(
+    hidden: Tensor<2>,
+    head: &WeightMatrix,
+    targets: Tensor<1, Int>,
+    options: &TokenLogprobOptions,
+    tile_bytes: usize,
+) -> TokenLogprob {
     let shapes = ShapeCheck::new("token_logprob")
         .tensor("hidden", "TD", &hidden.dims())
-        .tensor("weight", "VD", &weight.dims())
+        .tensor("head", "VD", &head.shape())
         .tensor("targets", "T", &targets.dims());
     check_options(shapes, options);
+    let head = match head {
+        WeightMatrix::Dense(weight) => {
+            Head::Dense(single_precision(weight.clone()).into_dispatch())
+        }
+        WeightMatrix::Frozen(weight) => Head::Frozen(Arc::clone(weight)),
+    };
     results(Dispatch::token_logprob(
         single_precision(hidden).into_dispatch(),
-        single_precision(weight).into_dispatch(),
+        head,
         targets.into_dispatch(),
         suppression(options),
-        Settings::new(options),
+        Settings {
+            tile_bytes,
+            ..Settings::new(options)
+        },
     ))
 }
 
@@ -123,6 +154,8 @@ pub(crate) struct Settings {
     pub(crate) inverse_temperature: f32,
     pub(crate) with_entropy: bool,
     pub(crate) entropy_gradient: bool,
+    /// Most bytes of logits at a time, where they are computed here.
+    pub(crate) tile_bytes: usize,
 }
 
 impl Settings {
@@ -131,6 +164,23 @@ impl Settings {
             inverse_temperature: 1.0 / options.temperature,
             with_entropy: options.with_entropy || options.entropy_gradient,
             entropy_gradient: options.entropy_gradient,
+            tile_bytes: LOGITS_CHUNK_BYTES,
+        }
+    }
+}
+
+/// The head `[V, D]`.
+#[derive(Debug, Clone, ExtensionType)]
+pub(crate) enum Head<B: Backend> {
+    Dense(FloatTensor<B>),
+    Frozen(Arc<FrozenMatrix>),
+}
+
+impl<B: Backend> Head<B> {
+    fn vocabulary(&self) -> usize {
+        match self {
+            Self::Dense(weight) => weight.shape()[0],
+            Self::Frozen(weight) => weight.shape()[0],
         }
     }
 }
@@ -174,10 +224,10 @@ pub(crate) type Statistics<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>)
 /// Routes the operation to WGSL or to the CPU twin; all floats are f32.
 #[backend_extension(Cube, Flex, Autodiff)]
 pub(crate) trait TokenLogprobOps: Backend {
-    /// Statistics of `[T, V]` logits that are computed and dropped chunk by chunk.
+    /// Statistics of `[T, V]` logits that are computed and dropped tile by tile.
     fn token_logprob(
         hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        #[extension_type] head: Head<Self>,
         targets: IntTensor<Self>,
         #[extension_type] suppression: Suppression<Self>,
         settings: Settings,
@@ -198,6 +248,11 @@ pub(crate) trait TokenLogprobOps: Backend {
         #[extension_type] suppression: Suppression<Self>,
         settings: Settings,
     ) -> FloatTensor<Self>;
+}
+
+fn tiles_of<B: Backend>(hidden: &FloatTensor<B>, head: &Head<B>, settings: Settings) -> Tiles {
+    let [rows, width] = hidden.shape().dims();
+    Tiles::new([rows, width, head.vocabulary()], settings.tile_bytes)
 }
 
 fn check_options(shapes: ShapeCheck, options: &TokenLogprobOptions) {

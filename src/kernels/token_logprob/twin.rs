@@ -1,6 +1,8 @@
 //! The operation on slices: the oracle of the parity tests and the fast path of the CPU device.
 //! It knows no tensors; rows are shared out among threads, columns among vector lanes.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{SUPPRESSED_LOGPROB, Settings};
@@ -16,9 +18,31 @@ const ELEMENTS_PER_THREAD: usize = 1 << 14;
 /// The softmax of one call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Softmax<'a> {
+    /// V
+    pub(super) vocabulary: usize,
     /// `[V]`, positive for a token of probability zero.
     pub(super) suppressed: Option<&'a [f32]>,
     pub(super) settings: Settings,
+}
+
+/// What is known of one row after some tiles of the vocabulary.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowState {
+    running: Running,
+    /// Scaled logit of the target; NaN until its tile has come.
+    target: f32,
+}
+
+impl RowState {
+    /// Before the first tile.
+    pub(super) const NEW: Self = Self {
+        running: Running {
+            highest: LOWEST,
+            total: 0.0,
+            weighted: 0.0,
+        },
+        target: f32::NAN,
+    };
 }
 
 /// Results per row, `[T]` each.
@@ -42,57 +66,93 @@ pub(super) struct PerRow<'a> {
     pub(super) entropy_upstream: &'a [f32],
 }
 
+impl PerRow<'_> {
+    /// The same of some rows.
+    pub(super) fn part(&self, rows: Range<usize>) -> PerRow<'_> {
+        PerRow {
+            targets: &self.targets[rows.clone()],
+            logsumexp: &self.logsumexp[rows.clone()],
+            upstream: &self.upstream[rows.clone()],
+            entropies: &self.entropies[rows.clone()],
+            entropy_upstream: &self.entropy_upstream[rows],
+        }
+    }
+}
+
 impl Softmax<'_> {
-    /// Log-probability, entropy and log-sum-exp of each row of `logits` `[T, V]`.
-    pub(super) fn statistics(
+    /// Adds the logits `[rows, columns]` of a tile of the vocabulary to the states of their rows.
+    pub(super) fn add(
         &self,
+        states: &mut [RowState],
         logits: &[f32],
-        vocabulary: usize,
+        columns: &Range<usize>,
         targets: &[i64],
-    ) -> RowResults {
-        let row = |(row, &target): (&[f32], &i64)| {
-            let statistics = run(RowStatistics {
-                row,
-                softmax: *self,
+    ) {
+        let mask = self.tile_of_mask(columns);
+        let inverse_temperature = self.settings.inverse_temperature;
+        let rows = logits.par_chunks_exact(columns.len().max(1)).zip(targets);
+        rows.zip(states)
+            .with_min_len(rows_per_thread(columns.len()))
+            .for_each(|((row, &target), state)| {
+                state.running = run(RowStatistics {
+                    row,
+                    mask,
+                    inverse_temperature,
+                    state: state.running,
+                });
+                if let Some(place) = place(target, columns) {
+                    let mask = mask.map(|mask| &mask[place..=place]);
+                    let target = std::slice::from_mut(&mut state.target);
+                    scale(&row[place..=place], mask, inverse_temperature, target);
+                }
             });
-            let log_total = statistics.total.ln();
-            let entropy = log_total - statistics.weighted / statistics.total;
-            (
-                self.target_logprob(row, target, statistics.highest, log_total),
-                if self.settings.with_entropy {
-                    entropy
-                } else {
-                    0.0
-                },
-                statistics.highest + log_total,
-            )
+    }
+
+    /// Log-probability, entropy and log-sum-exp of each row after its last tile.
+    pub(super) fn results(&self, states: &[RowState]) -> RowResults {
+        let log_total = |state: &RowState| state.running.total.ln();
+        let logprob = |state: &RowState| {
+            if state.target <= LOWEST {
+                SUPPRESSED_LOGPROB
+            } else {
+                (state.target - state.running.highest) - log_total(state)
+            }
         };
-        let rows = logits.par_chunks_exact(vocabulary.max(1)).zip(targets);
-        let results: Vec<_> = rows
-            .with_min_len(rows_per_thread(vocabulary))
-            .map(row)
-            .collect();
+        let entropy = |state: &RowState| {
+            let Running {
+                total, weighted, ..
+            } = state.running;
+            if self.settings.with_entropy {
+                log_total(state) - weighted / total
+            } else {
+                0.0
+            }
+        };
+        let logsumexp = |state: &RowState| state.running.highest + log_total(state);
         RowResults {
-            logprobs: results.iter().map(|result| result.0).collect(),
-            entropies: results.iter().map(|result| result.1).collect(),
-            logsumexp: results.iter().map(|result| result.2).collect(),
+            logprobs: states.iter().map(logprob).collect(),
+            entropies: states.iter().map(entropy).collect(),
+            logsumexp: states.iter().map(logsumexp).collect(),
         }
     }
 
-    /// Replaces `logits` `[T, V]` by the gradient with respect to them.
-    pub(super) fn gradient(&self, logits: &mut [f32], vocabulary: usize, per_row: &PerRow) {
+    /// Replaces the logits `[rows, columns]` of a tile by the gradient with respect to them.
+    pub(super) fn gradient(&self, logits: &mut [f32], columns: &Range<usize>, per_row: &PerRow) {
+        let mask = self.tile_of_mask(columns);
+        let inverse_temperature = self.settings.inverse_temperature;
         logits
-            .par_chunks_exact_mut(vocabulary.max(1))
+            .par_chunks_exact_mut(columns.len().max(1))
             .zip(per_row.targets)
             .enumerate()
-            .with_min_len(rows_per_thread(vocabulary))
+            .with_min_len(rows_per_thread(columns.len()))
             .for_each(|(index, (row, &target))| {
-                let inverse_temperature = self.settings.inverse_temperature;
-                let target = self.usable_target(vocabulary, target);
-                let factor = target.map_or(0.0, |_| per_row.upstream[index] * inverse_temperature);
+                let usable = self.is_usable(target);
+                let factor = per_row.upstream[index] * inverse_temperature;
+                let factor = if usable { factor } else { 0.0 };
                 run(RowGradient {
                     row: &mut *row,
-                    softmax: *self,
+                    mask,
+                    inverse_temperature,
                     logsumexp: per_row.logsumexp[index],
                     factor,
                     entropy: self.settings.entropy_gradient.then(|| {
@@ -100,42 +160,34 @@ impl Softmax<'_> {
                         (per_row.entropies[index], pull)
                     }),
                 });
-                if let Some(target) = target {
-                    row[target] += factor;
+                if let Some(place) = place(target, columns).filter(|_| usable) {
+                    row[place] += factor;
                 }
             });
     }
 
-    fn target_logprob(&self, row: &[f32], target: i64, highest: f32, log_total: f32) -> f32 {
-        match self.usable_target(row.len(), target) {
-            Some(target) => {
-                let x = row[target] * self.settings.inverse_temperature;
-                if x <= LOWEST {
-                    SUPPRESSED_LOGPROB
-                } else {
-                    (x - highest) - log_total
-                }
-            }
-            None if (0..row.len() as i64).contains(&target) => SUPPRESSED_LOGPROB,
-            None => f32::NAN,
-        }
+    fn tile_of_mask(&self, columns: &Range<usize>) -> Option<&[f32]> {
+        self.suppressed.map(|mask| &mask[columns.clone()])
     }
 
-    /// The target as a column, unless it is outside the vocabulary or suppressed.
-    fn usable_target(&self, vocabulary: usize, target: i64) -> Option<usize> {
-        let column = usize::try_from(target)
-            .ok()
-            .filter(|&column| column < vocabulary)?;
-        let suppressed = self.suppressed.is_some_and(|mask| mask[column] > 0.0);
-        (!suppressed).then_some(column)
+    /// Whether the target is in the vocabulary and not suppressed.
+    fn is_usable(&self, target: i64) -> bool {
+        place(target, &(0..self.vocabulary))
+            .is_some_and(|column| self.suppressed.is_none_or(|mask| mask[column] <= 0.0))
     }
+}
+
+/// The place of a token within a tile that has it.
+fn place(token: i64, columns: &Range<usize>) -> Option<usize> {
+    let column = usize::try_from(token).ok()?;
+    columns.contains(&column).then(|| column - columns.start)
 }
 
 fn rows_per_thread(vocabulary: usize) -> usize {
     ELEMENTS_PER_THREAD.div_ceil(vocabulary.max(1))
 }
 
-/// Running maximum, sum of exp(x - maximum), and that sum weighted by (x - maximum).
+/// Highest value so far, sum of exp(x - maximum), and that sum weighted by (x - maximum).
 #[derive(Debug, Clone, Copy)]
 struct Running {
     highest: f32,
@@ -143,10 +195,12 @@ struct Running {
     weighted: f32,
 }
 
-/// Online softmax of one row.
+/// Online softmax of one row of a tile, from the state before it.
 struct RowStatistics<'a> {
     row: &'a [f32],
-    softmax: Softmax<'a>,
+    mask: Option<&'a [f32]>,
+    inverse_temperature: f32,
+    state: Running,
 }
 
 impl VectorTask for RowStatistics<'_> {
@@ -154,23 +208,14 @@ impl VectorTask for RowStatistics<'_> {
 
     #[inline(always)]
     fn run<const FMA: bool>(self) -> Running {
-        let mut state = Running {
-            highest: LOWEST,
-            total: 0.0,
-            weighted: 0.0,
-        };
+        let mut state = self.state;
         let mut block = [[LOWEST; LANES]; BLOCK / LANES];
         for (index, columns) in self.row.chunks(BLOCK).enumerate() {
-            let mask = self.softmax.suppressed.map(|mask| &mask[index * BLOCK..]);
+            let mask = self.mask.map(|mask| &mask[index * BLOCK..]);
             let groups = columns.len().div_ceil(LANES);
             block[groups - 1] = [LOWEST; LANES];
             let values = &mut block.as_flattened_mut()[..columns.len()];
-            scale(
-                columns,
-                mask,
-                self.softmax.settings.inverse_temperature,
-                values,
-            );
+            scale(columns, mask, self.inverse_temperature, values);
             state = add_block::<FMA>(state, &block[..groups]);
         }
         state
@@ -221,7 +266,8 @@ fn add_block<const FMA: bool>(state: Running, block: &[[f32; LANES]]) -> Running
 /// Replaces one row of logits by `-p (factor + pull (ln p + entropy))`, zero where suppressed.
 struct RowGradient<'a> {
     row: &'a mut [f32],
-    softmax: Softmax<'a>,
+    mask: Option<&'a [f32]>,
+    inverse_temperature: f32,
     logsumexp: f32,
     factor: f32,
     /// Entropy of the row and its pull, if it has one.
@@ -233,7 +279,7 @@ impl VectorTask for RowGradient<'_> {
 
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        let inverse_temperature = self.softmax.settings.inverse_temperature;
+        let inverse_temperature = self.inverse_temperature;
         if let Some((entropy, pull)) = self.entropy {
             for value in self.row.iter_mut() {
                 let shifted = multiply_add::<FMA>(*value, inverse_temperature, -self.logsumexp);
@@ -247,7 +293,7 @@ impl VectorTask for RowGradient<'_> {
                 *value = -self.factor * exp::<FMA>(shifted);
             }
         }
-        if let Some(mask) = self.softmax.suppressed {
+        if let Some(mask) = self.mask {
             for (value, &suppressed) in self.row.iter_mut().zip(mask) {
                 *value = if suppressed > 0.0 { 0.0 } else { *value };
             }

@@ -1,7 +1,7 @@
 //! `token_logprob` and `logits_logprob` with `entropy_gradient`: values and gradients of log-probabilities and entropies.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use vision_ekipl::kernels::{TokenLogprobOptions, logits_logprob, token_logprob};
+use vision_ekipl::kernels::{TokenLogprobOptions, WeightMatrix, logits_logprob, token_logprob};
 
 use crate::devices::{assert_close, devices, uniform, values};
 
@@ -145,7 +145,7 @@ fn entropies_reach_hidden_states_and_head() {
             Tensor::<1, Int>::from_data(TensorData::new(case.targets.clone(), [rows]), &device);
         let found = token_logprob(
             hidden.clone(),
-            weight.clone(),
+            &WeightMatrix::Dense(weight.clone()),
             targets,
             &options(&case.mask, &device),
         );

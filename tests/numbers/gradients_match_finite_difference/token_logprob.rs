@@ -2,7 +2,7 @@
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use vision_ekipl::kernels::{TokenLogprobOptions, logits_logprob, token_logprob};
+use vision_ekipl::kernels::{TokenLogprobOptions, WeightMatrix, logits_logprob, token_logprob};
 
 use crate::devices::{assert_close, devices, integers, uniform, values};
 
@@ -154,7 +154,7 @@ fn gradients_to_hidden_states_and_head() {
             let weight = track(matrix(&weight, [vocabulary, size], &device), track_weight);
             let found = token_logprob(
                 hidden.clone(),
-                weight.clone(),
+                &WeightMatrix::Dense(weight.clone()),
                 tokens(&targets, &device),
                 &options(&mask, &device),
             );
@@ -221,9 +221,9 @@ fn gradients_match_stock_operations() {
     }
 }
 
-/// Logits of 69 MB: more than one chunk. The matrix products take too long on a software GPU.
+/// Logits of 69 MB: more than one tile. The matrix products take too long on a software GPU.
 #[test]
-fn gradients_of_several_chunks_match_stock_operations() {
+fn gradients_of_several_tiles_match_stock_operations() {
     assert_matches_stock([113, 3, 151_936], &Device::flex().autodiff());
 }
 
@@ -248,7 +248,8 @@ fn assert_matches_stock([rows, size, vocabulary]: [usize; 3], device: &Device) {
             .squeeze_dim(1)
     });
     let found = gradients(device, |hidden, weight, targets| {
-        token_logprob(hidden, weight, targets, &TokenLogprobOptions::default()).logprobs
+        let head = WeightMatrix::Dense(weight);
+        token_logprob(hidden, &head, targets, &TokenLogprobOptions::default()).logprobs
     });
     for (name, (found, expected)) in ["hidden", "weight"].iter().zip(found.iter().zip(expected)) {
         let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();

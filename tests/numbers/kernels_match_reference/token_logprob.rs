@@ -2,7 +2,8 @@
 
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use vision_ekipl::kernels::{
-    SUPPRESSED_LOGPROB, TokenLogprob, TokenLogprobOptions, logits_logprob, token_logprob,
+    SUPPRESSED_LOGPROB, TokenLogprob, TokenLogprobOptions, WeightMatrix, logits_logprob,
+    token_logprob,
 };
 
 use crate::devices::{assert_close, devices, integers, uniform, values};
@@ -129,7 +130,7 @@ fn ready_logits_of_awkward_sizes() {
 
 #[test]
 fn hidden_states_and_head_of_awkward_sizes() {
-    // The last but one has logits of 79 MB: more than one chunk.
+    // The last but one has logits of 79 MB: more than one tile.
     for (rows, size, vocabulary) in [
         (1, 1, 1),
         (33, 7, 257),
@@ -153,7 +154,7 @@ fn hidden_states_and_head_of_awkward_sizes() {
         for device in devices() {
             let found = token_logprob(
                 matrix(&hidden, [rows, size], &device),
-                matrix(&weight, [vocabulary, size], &device),
+                &WeightMatrix::Dense(matrix(&weight, [vocabulary, size], &device)),
                 tokens(&targets, &device),
                 &options(mask, 1.3, &device),
             );
