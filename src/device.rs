@@ -260,3 +260,10 @@ mod tests {
         );
     }
 }
+
+/// Whether a device is a GPU, software or not.
+#[must_use]
+pub fn is_gpu(device: &Device) -> bool {
+    let probe = Tensor::<1>::zeros([1], &device.clone().inner());
+    probe.try_into_primitive::<CubeBackend>().is_ok()
+}

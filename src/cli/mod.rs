@@ -8,6 +8,7 @@ mod key_flags;
 mod study;
 mod unknown_flags;
 mod values;
+mod weights;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub use data::{CountingArguments, DataArguments, DataFamily};
 pub use init::InitArguments;
 pub use key_flags::KeyFlags;
 pub use study::StudyArguments;
+pub use weights::WeightArguments;
 
 use crate::config::{DeviceChoice, scrubbed};
 use values::{ExpandedPath, SEED, cost, temperature, temperature_or_greedy, whole};
@@ -148,6 +150,9 @@ pub struct GenerateArguments {
     /// Print one JSON object instead of the text.
     #[arg(long)]
     pub json: bool,
+    /// How the weights are held.
+    #[command(flatten)]
+    pub weights: WeightArguments,
     /// Where to compute.
     #[command(flatten)]
     pub device: DeviceArgument,
@@ -174,6 +179,9 @@ pub struct ScoreArguments {
     /// Leave vision placeholders and unassigned tokens out of the softmax.
     #[arg(long, value_name = "BOOL", default_value_t = false, action = ArgAction::Set)]
     pub suppress_vision_tokens: bool,
+    /// How the weights are held.
+    #[command(flatten)]
+    pub weights: WeightArguments,
     /// Where to compute.
     #[command(flatten)]
     pub device: DeviceArgument,

@@ -13,7 +13,7 @@ use crate::cli::GenerateArguments;
 use crate::data::prompt::{PromptEncoder, PromptOptions};
 use crate::model::Qwen2Vl;
 use crate::model::config::ModelConfig;
-use crate::model::weights::Weights;
+use crate::model::open::ModelPlace;
 use crate::record::{ContentPart, ImageSource, Message, Prompt};
 use crate::run::metrics::Progress;
 use crate::run::setup;
@@ -40,21 +40,15 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
 impl Session {
     fn open(arguments: &GenerateArguments) -> Result<Self> {
         let open = setup::open_device(&arguments.device.device)?;
-        let folder = &arguments.model;
-        let config = ModelConfig::open(folder)?;
+        let place = ModelPlace::of(&arguments.model)?;
+        let config = ModelConfig::open(&place.base)?;
         let options = PromptOptions {
             context_length: Some(config.text.max_position_embeddings),
             max_completion_length: arguments.max_new_tokens,
             ..PromptOptions::default()
         };
-        let encoder = PromptEncoder::open(folder, &options)?;
-        let weights = Weights::load(folder, &open.device, open.max_buffer_bytes)?;
-        let model = Qwen2Vl::of_loaded(
-            &config,
-            &weights,
-            &folder.display().to_string(),
-            &open.device,
-        )?;
+        let encoder = PromptEncoder::open(&place.base, &options)?;
+        let (model, _) = setup::frozen_model(&place, arguments.weights.format(), &open)?;
         let suppressed = arguments
             .suppress_vision_tokens
             .then(|| encoder.suppressed_tokens(config.text.vocab_size).into());

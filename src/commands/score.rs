@@ -10,6 +10,7 @@ use crate::cli::ScoreArguments;
 use crate::data::prompt::{PromptEncoder, PromptOptions};
 use crate::learner::LearnerOptions;
 use crate::model::config::{ModelConfig, TextConfig};
+use crate::model::open::ModelPlace;
 use crate::record::{Prompt, TokenBatch, TokenRow};
 use crate::run::metrics::Progress;
 use crate::run::setup;
@@ -18,12 +19,13 @@ use crate::run::setup;
 pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
     let open = setup::open_device(&arguments.device.device)?;
     let folder = &arguments.model;
-    let config = ModelConfig::open(folder)?;
+    let place = ModelPlace::of(folder)?;
+    let config = ModelConfig::open(&place.base)?;
     let options = PromptOptions {
         context_length: Some(config.text.max_position_embeddings),
         ..PromptOptions::default()
     };
-    let encoder = PromptEncoder::open(folder, &options)?;
+    let encoder = PromptEncoder::open(&place.base, &options)?;
     let suppressed = arguments
         .suppress_vision_tokens
         .then(|| encoder.suppressed_tokens(config.text.vocab_size));
@@ -39,7 +41,12 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
         Ok((prompt, completion))
     };
     rows::check(&rows, &|row| read(row).map(|_| ()))?;
-    let learner = setup::load_learner(folder, scoring(arguments.temperature, suppressed), &open)?;
+    let learner = setup::scorer(
+        &place,
+        arguments.weights.format(),
+        scoring(arguments.temperature, suppressed),
+        &open,
+    )?;
     let mut output = output.create()?;
     let mut progress = Progress::start("score", rows.len() as u64, 0);
     for row in &rows {

@@ -3,7 +3,7 @@
 //! Knows nothing of how steps are taken.
 
 use crate::device::DeviceFailure;
-use crate::model::weights::{UnusableValues, WeightsError};
+use crate::model::parameters::{UnusableValues, WeightsError};
 
 /// Why a step must not reach the weights.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,14 @@ pub enum LearnError {
         tensor: String,
         /// Its norm after clipping.
         norm: f64,
+    },
+    /// A gradient that is not finite, or too large to be squared, behind others that were applied already.
+    #[error(
+        "the gradient of `{tensor}` is not finite, and parts of the model are updated already; nothing is saved, and earlier checkpoints stay\nhint: set max_grad_norm (then all gradients are checked before the first is applied), or lower learning_rate, and continue from the last checkpoint with `--resume_from_checkpoint true`"
+    )]
+    PartlyApplied {
+        /// The parameter.
+        tensor: String,
     },
     /// The update gave values that must not be kept.
     #[error(

@@ -25,6 +25,10 @@ pub struct LearnerOptions {
     pub suppressed: Option<Vec<bool>>,
     /// Leave the vision tower as it is.
     pub freeze_vision_modules: bool,
+    /// Compute each block again in the backward pass instead of keeping what it computed.
+    pub gradient_checkpointing: bool,
+    /// What the masks of an adapter's dropout are drawn from.
+    pub dropout_seed: u64,
 }
 
 impl Default for LearnerOptions {
@@ -39,6 +43,8 @@ impl Default for LearnerOptions {
             logprob_temperature: 1.0,
             suppressed: None,
             freeze_vision_modules: false,
+            gradient_checkpointing: false,
+            dropout_seed: 0,
         }
     }
 }

@@ -297,13 +297,14 @@ mod tests {
 
     use super::*;
     use crate::model::config::ModelConfig;
-    use crate::model::weights::Weights;
+    use crate::model::parameters::{Holding, Weights};
 
     fn model() -> Qwen2Vl {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/public/qwen2vl-tiny");
         let device = Device::flex();
         let config = ModelConfig::open(&folder).expect("config.json");
-        let weights = Weights::load(&folder, &device, u64::MAX).expect("weights");
+        let weights =
+            Weights::load(&folder, &Holding::trained(u64::MAX), &device).expect("weights");
         Qwen2Vl::new(&config, &weights, "tiny", &device).expect("a whole model")
     }
 

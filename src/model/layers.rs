@@ -3,39 +3,56 @@
 //! Weights keep the layout of the files, [out, in]: a matrix product reads the transpose as it lies.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use super::weights::{Weights, WeightsError};
-use crate::kernels::rms_norm;
+use super::config::ModelConfig;
+use super::parameters::spec::{self, ParameterSpec};
+use super::parameters::{Parameter, Values, Weights, WeightsError};
+use crate::kernels::{WeightMatrix, dropout, rms_norm};
 
 /// Takes parameters out of [`Weights`] and checks their shapes.
 pub(crate) struct Source<'a> {
     /// The parameters.
     pub weights: &'a Weights,
     /// The checkpoint's folder, for messages.
-    pub folder: &'a str,
+    folder: &'a str,
+    specs: BTreeMap<String, ParameterSpec>,
+    /// What the masks of an adapter's dropout are drawn from; `None` outside of training.
+    dropout_seed: Option<u64>,
     /// Names that were asked for.
     used: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Source<'a> {
-    /// All parameters, none taken yet.
-    pub fn new(weights: &'a Weights, folder: &'a str) -> Self {
+    /// All parameters of a model of these sizes, none taken yet.
+    pub fn new(config: &ModelConfig, weights: &'a Weights, folder: &'a str) -> Self {
+        let specs = spec::specs(config).into_iter();
         Self {
             weights,
             folder,
+            specs: specs.map(|spec| (spec.name.clone(), spec)).collect(),
+            dropout_seed: None,
             used: RefCell::default(),
         }
+    }
+
+    /// With the dropout of an adapter in training.
+    pub const fn with_dropout(mut self, seed: Option<u64>) -> Self {
+        self.dropout_seed = seed;
+        self
     }
 
     /// Parameters that nobody has asked for, but buffers that follow from the configuration.
     pub fn unused(&self) -> Vec<&'a str> {
         let used = self.used.borrow();
         let names = self.weights.iter().map(|(name, _)| name.as_str());
+        let is_adapter = |name: &str| name.contains(".lora_");
         names
             .filter(|name| !used.contains(*name) && !name.ends_with(".inv_freq"))
+            .filter(|name| !is_adapter(name))
             .collect()
     }
 
@@ -58,80 +75,153 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn flat(&self, name: &str, expected: &[usize]) -> Result<Tensor<1>, WeightsError> {
-        let folder = self.folder.to_owned();
-        self.used.borrow_mut().insert(name.to_owned());
-        let Some(parameter) = self.weights.get(name) else {
-            return Err(WeightsError::Missing {
-                folder,
-                name: name.to_owned(),
-                hint: self.remedy(name),
-            });
-        };
-        if parameter.shape != expected {
-            let (expected, found) = (expected.to_vec(), parameter.shape.clone());
-            return Err(WeightsError::Shape {
-                folder,
-                name: name.to_owned(),
-                expected,
-                found,
-            });
+    fn missing(&self, name: &str) -> WeightsError {
+        WeightsError::Missing {
+            folder: self.folder.to_owned(),
+            name: name.to_owned(),
+            hint: self.remedy(name),
         }
-        Ok(parameter.value.clone())
     }
 
-    /// The vector `name` of `size` values.
-    pub fn vector(&self, name: &str, size: usize) -> Result<Tensor<1>, WeightsError> {
-        self.flat(name, &[size])
+    fn checked(
+        &self,
+        name: &str,
+        found: Option<&'a Parameter>,
+    ) -> Result<&'a Parameter, WeightsError> {
+        self.used.borrow_mut().insert(name.to_owned());
+        let parameter = found.ok_or_else(|| self.missing(name))?;
+        // A head that config.json ties but the files hold has the shape of the embedding.
+        let listed = self.specs.get(name);
+        let listed = listed.or_else(|| self.specs.get("model.embed_tokens.weight"));
+        let expected = listed.map(|spec| spec.shape.as_slice()).unwrap_or_default();
+        if parameter.shape == expected {
+            return Ok(parameter);
+        }
+        Err(WeightsError::Shape {
+            folder: self.folder.to_owned(),
+            name: name.to_owned(),
+            expected: expected.to_vec(),
+            found: parameter.shape.clone(),
+        })
+    }
+
+    /// The vector `name`.
+    pub fn vector(&self, name: &str) -> Result<Tensor<1>, WeightsError> {
+        let parameter = self.checked(name, self.weights.get(name))?;
+        let values = parameter.dense().expect("vectors are held as tensors");
+        Ok(values.clone())
     }
 
     /// The matrix `name`, whose file shape may have more than two axes; all but the first are flattened.
-    pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<Tensor<2>, WeightsError> {
-        let columns = shape[1..].iter().product::<usize>();
-        Ok(self.flat(name, shape)?.reshape([shape[0], columns]))
+    pub fn matrix(&self, name: &str) -> Result<WeightMatrix, WeightsError> {
+        let parameter = self.checked(name, self.weights.get(name))?;
+        Ok(as_matrix(parameter))
     }
 
-    /// `<name>.weight` [out, in] and, where there is one, `<name>.bias` [out].
-    pub fn linear(
-        &self,
-        name: &str,
-        [output, input]: [usize; 2],
-        bias: bool,
-    ) -> Result<Linear, WeightsError> {
-        let weight = self.matrix(&format!("{name}.weight"), &[output, input])?;
-        let bias = if bias {
-            Some(self.vector(&format!("{name}.bias"), output)?)
-        } else {
-            None
+    /// The matrix of the model itself, whatever an adapter has in its place.
+    pub fn base_matrix(&self, name: &str) -> Result<WeightMatrix, WeightsError> {
+        let parameter = self.checked(name, self.weights.base(name))?;
+        Ok(as_matrix(parameter))
+    }
+
+    /// `<name>.weight` [out, in], `<name>.bias` [out] where the model has one, and the adapter where there is one.
+    pub fn linear(&self, name: &str) -> Result<Linear, WeightsError> {
+        let weight = self.matrix(&format!("{name}.weight"))?;
+        let bias = format!("{name}.bias");
+        let bias = match self.specs.contains_key(&bias) {
+            true => Some(self.vector(&bias)?),
+            false => None,
         };
-        Ok(Linear { weight, bias })
+        Ok(Linear {
+            weight,
+            bias,
+            adapter: self.adapter(name),
+        })
+    }
+
+    fn adapter(&self, module: &str) -> Option<LowRank> {
+        let adapter = self.weights.adapter()?;
+        let factor = |letter: char| {
+            let name = format!("{module}.lora_{letter}.weight");
+            let parameter = self.weights.get(&name).filter(|_| adapter.has(&name))?;
+            let [rows, columns] = parameter.shape[..].try_into().ok()?;
+            Some(parameter.dense()?.clone().reshape([rows, columns]))
+        };
+        let rate = adapter.config.lora_dropout as f32;
+        let seed = self.dropout_seed.filter(|_| rate > 0.0);
+        Some(LowRank {
+            down: factor('A')?,
+            up: factor('B')?,
+            scale: adapter.config.scale() as f32,
+            dropout: seed.map(|seed| {
+                let of_module = crate::seed::fnv1a(module.bytes());
+                (rate, seed ^ of_module)
+            }),
+        })
     }
 }
 
-/// y = x Wᵀ + b.
+fn as_matrix(parameter: &Parameter) -> WeightMatrix {
+    match &parameter.values {
+        Values::Frozen(matrix) => WeightMatrix::Frozen(Arc::clone(matrix)),
+        Values::Dense(values) => {
+            let rows = parameter.shape[0];
+            let columns = parameter.count() / rows.max(1);
+            WeightMatrix::Dense(values.clone().reshape([rows, columns]))
+        }
+    }
+}
+
+/// y = x Wᵀ + b, and s·B(A x) where an adapter sits on it.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
     /// [out, in]
-    pub weight: Tensor<2>,
+    pub weight: WeightMatrix,
     /// [out]
     pub bias: Option<Tensor<1>>,
+    /// What training adds.
+    pub adapter: Option<LowRank>,
+}
+
+/// A low-rank adapter (LoRA, arXiv 2106.09685; PEFT's `lora.Linear`).
+#[derive(Debug, Clone)]
+pub(crate) struct LowRank {
+    /// A: [r, in]
+    down: Tensor<2>,
+    /// B: [out, r]
+    up: Tensor<2>,
+    scale: f32,
+    /// Rate and seed of the dropout before A.
+    dropout: Option<(f32, u64)>,
 }
 
 impl Linear {
     /// # Shapes
-    /// x [.., in] -> [.., out]
-    pub fn forward<const N: usize>(&self, x: Tensor<N>) -> Tensor<N> {
-        let mut shape = x.dims();
-        let [output, input] = self.weight.dims();
-        let rows = shape.iter().product::<usize>() / input;
-        let mut y = x
-            .reshape([rows, input])
-            .matmul(self.weight.clone().transpose());
+    /// x [n, in] -> [n, out]
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let added = self.adapter.as_ref().map(|adapter| adapter.of(x.clone()));
+        let mut y = self.weight.linear(x);
         if let Some(bias) = &self.bias {
             y = y + bias.clone().unsqueeze::<2>();
         }
-        shape[N - 1] = output;
-        y.reshape(shape)
+        match added {
+            Some(added) => y + added,
+            None => y,
+        }
+    }
+}
+
+impl LowRank {
+    /// [n, in] -> [n, out]
+    fn of(&self, x: Tensor<2>) -> Tensor<2> {
+        let x = match self.dropout {
+            Some((rate, seed)) => dropout(x, rate, seed),
+            None => x,
+        };
+        let inner = x.matmul(self.down.clone().transpose());
+        inner
+            .mul_scalar(self.scale)
+            .matmul(self.up.clone().transpose())
     }
 }
 

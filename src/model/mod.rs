@@ -7,32 +7,37 @@
 pub mod activations;
 pub mod adapter;
 pub mod config;
+pub mod features;
 pub mod generate;
 mod kv_cache;
 mod layers;
+pub mod open;
 pub mod packing;
+pub mod parameters;
 mod repetition;
 mod rope_frequencies;
 mod rotary;
+mod stack;
 pub mod tensor_file;
 mod text;
 mod vision;
-pub mod weights;
 
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 
-use crate::kernels::attention;
+use crate::kernels::{WeightMatrix, attention};
 use crate::record::{ImagePatches, Prompt};
 use config::ModelConfig;
+use features::Features;
 use layers::Source;
 use packing::{Packed, number};
+use parameters::{Weights, WeightsError};
 use rotary::Rotary;
+pub use stack::{BlockGradient, Recomputation};
 use text::TextModel;
-pub(crate) use text::index_tensor;
+pub(crate) use text::{EMBEDDING, FINAL_NORM, HEAD, index_tensor};
 use vision::VisionTower;
-use weights::{Weights, WeightsError};
 
 /// A Qwen2-VL model: handles to its parameters.
 #[derive(Debug, Clone)]
@@ -42,6 +47,8 @@ pub struct Qwen2Vl {
     text: TextModel,
     vision: VisionTower,
     device: Device,
+    /// Embeddings of pictures that a frozen tower need not compute again.
+    features: Option<Features>,
 }
 
 impl Qwen2Vl {
@@ -55,7 +62,22 @@ impl Qwen2Vl {
         folder: &str,
         device: &Device,
     ) -> Result<Self, WeightsError> {
-        Self::from_source(config, &Source::new(weights, folder), device)
+        Self::from_source(config, &Source::new(config, weights, folder), device)
+    }
+
+    /// As [`Qwen2Vl::new`] in training: an adapter's dropout is on, its masks drawn from `dropout_seed`.
+    ///
+    /// # Errors
+    /// As [`Qwen2Vl::new`].
+    pub fn in_training(
+        config: &ModelConfig,
+        weights: &Weights,
+        folder: &str,
+        device: &Device,
+        dropout_seed: u64,
+    ) -> Result<Self, WeightsError> {
+        let source = Source::new(config, weights, folder).with_dropout(Some(dropout_seed));
+        Self::from_source(config, &source, device)
     }
 
     /// As [`Qwen2Vl::new`] for weights that were just loaded: a note names tensors that no part of the model reads, as
@@ -69,11 +91,11 @@ impl Qwen2Vl {
         folder: &str,
         device: &Device,
     ) -> Result<Self, WeightsError> {
-        let source = Source::new(weights, folder);
+        let source = Source::new(config, weights, folder);
         let model = Self::from_source(config, &source, device)?;
         let mut unused = source.unused();
         // A tied head may be repeated in the files.
-        unused.retain(|name| *name != "lm_head.weight");
+        unused.retain(|name| *name != HEAD);
         if let Some(first) = unused.first() {
             log::warn!(
                 "{folder}: {} tensors are no part of the model that config.json describes and change nothing: `{}` ...\nhint: compare `num_hidden_layers` and `depth` with the files",
@@ -92,27 +114,41 @@ impl Qwen2Vl {
         Ok(Self {
             config: config.clone(),
             text: TextModel::new(&config.text, source)?,
-            vision: VisionTower::new(&config.vision, config.text.hidden_size, source)?,
+            vision: VisionTower::new(&config.vision, source)?,
             device: device.clone(),
+            features: None,
         })
+    }
+
+    /// The same model with a memory of what its tower has seen; the tower must stay as it is.
+    #[must_use]
+    pub fn remembering(self, features: Option<Features>) -> Self {
+        Self { features, ..self }
     }
 
     /// [V, D] the output head.
     #[must_use]
-    pub fn head(&self) -> Tensor<2> {
+    pub fn head(&self) -> WeightMatrix {
         self.text.head.clone()
     }
 
     /// Logits [n, V] of hidden states [n, D].
     #[must_use]
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        hidden.matmul(self.head().transpose())
+        self.text.head.linear(hidden)
     }
 
     /// Image embeddings [sum of P/4, D] of some pictures, one after the other; `None` without pictures.
     #[must_use]
-    pub fn image_embeddings(&self, pictures: &[&ImagePatches]) -> Option<Tensor<2>> {
-        self.vision.forward(pictures, &self.device)
+    pub fn image_embeddings(&self, pictures: &[Arc<ImagePatches>]) -> Option<Tensor<2>> {
+        let compute = |new: &[&ImagePatches]| self.vision.forward(new, &self.device);
+        match &self.features {
+            Some(features) => features.of(pictures, compute),
+            None => {
+                let pictures: Vec<&ImagePatches> = pictures.iter().map(Arc::as_ref).collect();
+                compute(&pictures)
+            }
+        }
     }
 
     /// Final hidden states [n, D] of packed tokens; the pictures are those of `prompts`, in their order.
@@ -121,12 +157,29 @@ impl Qwen2Vl {
     /// If there are more or fewer image tokens than image embeddings; [`Prompt`]s of the prompt stage never do that.
     #[must_use]
     pub fn hidden(&self, prompts: &[Arc<Prompt>], packed: &Packed) -> Tensor<2> {
+        self.text.finish(self.states(prompts, packed))
+    }
+
+    /// As [`Qwen2Vl::hidden`], before the final norm.
+    ///
+    /// # Panics
+    /// As [`Qwen2Vl::hidden`].
+    #[must_use]
+    pub fn states(&self, prompts: &[Arc<Prompt>], packed: &Packed) -> Tensor<2> {
         let rotary = self.rotary(&packed.positions);
-        let embedded = self.embed(prompts, packed);
-        self.text
-            .forward(embedded, &rotary, |_, [queries, keys, values]| {
-                attention(queries, keys, values, &packed.spans)
-            })
+        let mut hidden = self.embed(prompts, packed);
+        for layer in self.text.layers() {
+            hidden = layer.forward(hidden, &rotary, &self.config.text, |[q, k, v]| {
+                attention(q, k, v, &packed.spans)
+            });
+        }
+        hidden
+    }
+
+    /// The norm before the head, [n, D] -> [n, D].
+    #[must_use]
+    pub fn finish(&self, states: Tensor<2>) -> Tensor<2> {
+        self.text.finish(states)
     }
 
     fn rotary(&self, positions: &[[u32; 3]]) -> Rotary {
@@ -136,21 +189,20 @@ impl Qwen2Vl {
     /// Input embeddings [n, D]: tokens, with the rows of the prompts' image tokens taken from the vision tower.
     fn embed(&self, prompts: &[Arc<Prompt>], packed: &Packed) -> Tensor<2> {
         let tokens = self.text.embed(&packed.ids, &self.device);
-        let pictures: Vec<&ImagePatches> = prompts
-            .iter()
-            .flat_map(|prompt| prompt.images.iter().map(Arc::as_ref))
-            .collect();
-        let Some(images) = self.image_embeddings(&pictures) else {
-            return tokens;
-        };
+        match self.image_embeddings(&pictures_of(prompts)) {
+            Some(images) => self.mix(tokens, images, packed),
+            None => tokens,
+        }
+    }
+
+    /// Tokens [n, D] with the rows of the prompts' image tokens replaced by `images`, one after the other.
+    fn mix(&self, tokens: Tensor<2>, images: Tensor<2>, packed: &Packed) -> Tensor<2> {
         // One table of token rows and image rows, and one gather: differentiable towards both.
         let mut next_image = number(packed.ids.len());
         let mut rows: Vec<u32> = (0..next_image).collect();
-        for place in packed.prompts.iter().cloned().flatten() {
-            if packed.ids[place as usize] == self.config.image_token_id {
-                rows[place as usize] = next_image;
-                next_image += 1;
-            }
+        for place in packed.image_places(self.config.image_token_id) {
+            rows[place as usize] = next_image;
+            next_image += 1;
         }
         let table = Tensor::cat(vec![tokens, images], 0);
         assert_eq!(
@@ -160,4 +212,10 @@ impl Qwen2Vl {
         );
         table.select(0, index_tensor(&rows, &self.device))
     }
+}
+
+/// The pictures of prompts in their order.
+fn pictures_of(prompts: &[Arc<Prompt>]) -> Vec<Arc<ImagePatches>> {
+    let pictures = prompts.iter().flat_map(|prompt| prompt.images.iter());
+    pictures.map(Arc::clone).collect()
 }

@@ -34,6 +34,12 @@ impl Packed {
         self.prompts.iter().map(|prompt| prompt.end - 1).collect()
     }
 
+    /// The prompts' tokens that stand for a piece of a picture, in order.
+    pub fn image_places(&self, image_token_id: u32) -> impl Iterator<Item = u32> {
+        let tokens = self.prompts.iter().cloned().flatten();
+        tokens.filter(move |place| self.ids[*place as usize] == image_token_id)
+    }
+
     /// Prompts with their completions: `rows` are (prompt, tokens), in order of their prompt. A completion's last token
     /// predicts nothing and is left out.
     ///

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use rayon::prelude::*;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, View};
 
@@ -43,16 +44,18 @@ pub fn decoded(view: &TensorView<'_>) -> Result<Vec<f32>, ValueFault> {
     }
 }
 
-fn numbers(data: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
+/// Numbers in one of the three formats, whatever they are; `None` in another one.
+#[must_use]
+pub fn numbers(data: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
     let halves = || {
-        data.chunks_exact(2)
-            .map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]))
+        let halves = data.as_chunks::<2>().0.par_iter();
+        halves.map(|bytes| u16::from_le_bytes(*bytes))
     };
     Some(match dtype {
-        Dtype::F32 => data
-            .chunks_exact(4)
-            .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-            .collect(),
+        Dtype::F32 => {
+            let words = data.as_chunks::<4>().0.par_iter();
+            words.map(|bytes| f32::from_le_bytes(*bytes)).collect()
+        }
         Dtype::F16 => halves().map(|bits| f16::from_bits(bits).to_f32()).collect(),
         Dtype::BF16 => halves()
             .map(|bits| bf16::from_bits(bits).to_f32())

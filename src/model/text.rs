@@ -7,9 +7,16 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::config::TextConfig;
 use super::layers::{Linear, RmsNorm, Source};
+use super::parameters::WeightsError;
 use super::rotary::Rotary;
-use super::weights::WeightsError;
-use crate::kernels::swiglu;
+use crate::kernels::{WeightMatrix, swiglu};
+
+/// Hub name of the embedding.
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+/// Hub name of the head, where it is not the embedding.
+pub(crate) const HEAD: &str = "lm_head.weight";
+/// Hub name of the norm before the head.
+pub(crate) const FINAL_NORM: &str = "model.norm.weight";
 
 /// The language model's parameters.
 #[derive(Debug, Clone)]
@@ -17,15 +24,16 @@ pub(crate) struct TextModel {
     /// Sizes.
     pub config: TextConfig,
     /// [V, D]
-    pub embedding: Tensor<2>,
+    pub embedding: WeightMatrix,
     /// [V, D]; the embedding itself in a tied model.
-    pub head: Tensor<2>,
+    pub head: WeightMatrix,
     layers: Vec<Layer>,
     norm: RmsNorm,
 }
 
+/// One layer.
 #[derive(Debug, Clone)]
-struct Layer {
+pub(crate) struct Layer {
     input_norm: RmsNorm,
     query: Linear,
     key: Linear,
@@ -40,19 +48,12 @@ struct Layer {
 impl TextModel {
     /// Takes the parameters out of the weights.
     pub fn new(config: &TextConfig, source: &Source<'_>) -> Result<Self, WeightsError> {
-        let table = [config.vocab_size, config.hidden_size];
-        let embedding = source.matrix("model.embed_tokens.weight", &table)?;
-        let tied = config.tie_word_embeddings && !source.weights.has_own_head();
-        let head = if tied {
-            embedding.clone()
-        } else {
-            source.matrix("lm_head.weight", &table)?
-        };
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::new(index, config, source))
             .collect::<Result<_, _>>()?;
+        let (embedding, head) = tables(config, source)?;
         let norm = RmsNorm {
-            weight: source.vector("model.norm.weight", config.hidden_size)?,
+            weight: source.vector(FINAL_NORM)?,
             eps: config.rms_norm_eps,
         };
         Ok(Self {
@@ -66,7 +67,7 @@ impl TextModel {
 
     /// Embeddings [n, D] of `ids`.
     pub fn embed(&self, ids: &[u32], device: &Device) -> Tensor<2> {
-        self.embedding.clone().select(0, index_tensor(ids, device))
+        self.embedding.gather(index_tensor(ids, device))
     }
 
     /// The hidden states before the head.
@@ -85,38 +86,73 @@ impl TextModel {
         for (index, layer) in self.layers.iter().enumerate() {
             hidden = layer.forward(hidden, rotary, &self.config, |parts| attend(index, parts));
         }
-        self.norm.forward(hidden)
+        self.finish(hidden)
+    }
+
+    /// One layer after the other.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The norm before the head, [n, D] -> [n, D].
+    pub fn finish(&self, states: Tensor<2>) -> Tensor<2> {
+        self.norm.forward(states)
     }
 }
 
+/// Embedding and head [V, D].
+///
+/// In a tied model the head is the embedding of the model itself: an adapter that trains a copy of one leaves the other
+/// alone, as in PEFT.
+fn tables(
+    config: &TextConfig,
+    source: &Source<'_>,
+) -> Result<(WeightMatrix, WeightMatrix), WeightsError> {
+    let embedding = source.matrix(EMBEDDING)?;
+    let adapter = source.weights.adapter();
+    let has_copy = |name: &str| adapter.is_some_and(|adapter| adapter.has(name));
+    let tied = config.tie_word_embeddings && !source.weights.has_own_head();
+    let head = if !tied || has_copy(HEAD) {
+        source.matrix(HEAD)?
+    } else if has_copy(EMBEDDING) {
+        source.base_matrix(EMBEDDING)?
+    } else {
+        embedding.clone()
+    };
+    Ok((embedding, head))
+}
+
 impl Layer {
-    fn new(index: usize, config: &TextConfig, source: &Source<'_>) -> Result<Self, WeightsError> {
-        let name = |part: &str| format!("model.layers.{index}.{part}");
-        let (width, inner) = (config.hidden_size, config.intermediate_size);
-        let (queries, keys) = (
-            config.num_attention_heads * config.head_dim,
-            config.num_key_value_heads * config.head_dim,
-        );
+    /// Takes the parameters of layer `index`.
+    pub fn new(
+        index: usize,
+        config: &TextConfig,
+        source: &Source<'_>,
+    ) -> Result<Self, WeightsError> {
+        let name = |part: &str| format!("{}{part}", layer_prefix(index));
         let norm = |part: &str| -> Result<RmsNorm, WeightsError> {
             Ok(RmsNorm {
-                weight: source.vector(&name(&format!("{part}.weight")), width)?,
+                weight: source.vector(&name(&format!("{part}.weight")))?,
                 eps: config.rms_norm_eps,
             })
         };
+        let linear = |part: &str| source.linear(&name(part));
         Ok(Self {
             input_norm: norm("input_layernorm")?,
-            query: source.linear(&name("self_attn.q_proj"), [queries, width], true)?,
-            key: source.linear(&name("self_attn.k_proj"), [keys, width], true)?,
-            value: source.linear(&name("self_attn.v_proj"), [keys, width], true)?,
-            output: source.linear(&name("self_attn.o_proj"), [width, queries], false)?,
+            query: linear("self_attn.q_proj")?,
+            key: linear("self_attn.k_proj")?,
+            value: linear("self_attn.v_proj")?,
+            output: linear("self_attn.o_proj")?,
             post_norm: norm("post_attention_layernorm")?,
-            gate: source.linear(&name("mlp.gate_proj"), [inner, width], false)?,
-            up: source.linear(&name("mlp.up_proj"), [inner, width], false)?,
-            down: source.linear(&name("mlp.down_proj"), [width, inner], false)?,
+            gate: linear("mlp.gate_proj")?,
+            up: linear("mlp.up_proj")?,
+            down: linear("mlp.down_proj")?,
         })
     }
 
-    fn forward(
+    /// # Shapes
+    /// x [n, D] -> [n, D]
+    pub fn forward(
         &self,
         x: Tensor<2>,
         rotary: &Rotary,
@@ -140,6 +176,11 @@ impl Layer {
         let gated = swiglu(self.gate.forward(normed.clone()), self.up.forward(normed));
         hidden + self.down.forward(gated)
     }
+}
+
+/// What the names of layer `index` begin with.
+pub(crate) fn layer_prefix(index: usize) -> String {
+    format!("model.layers.{index}.")
 }
 
 /// Ids or row numbers as an integer tensor.

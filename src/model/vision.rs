@@ -13,11 +13,17 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::config::{VisionConfig, VisionKind};
 use super::layers::{LayerNorm, Linear, RmsNorm, Source, gelu};
 use super::packing::number;
+use super::parameters::WeightsError;
 use super::rotary::Rotary;
 use super::text::index_tensor;
-use super::weights::WeightsError;
 use crate::kernels::{Spans, Visible, attention, swiglu};
 use crate::record::ImagePatches;
+
+/// Hub name of the filters that patches meet first.
+pub(crate) const PATCH_EMBEDDING: &str = "visual.patch_embed.proj.weight";
+
+/// What the names of the merger begin with.
+pub(crate) const MERGER_PREFIX: &str = "visual.merger.";
 
 /// Patches computed at once, unless one picture has more: their activations are what a batch of pictures costs.
 pub(super) const PATCHES_AT_ONCE: usize = 4096;
@@ -28,12 +34,13 @@ pub(crate) struct VisionTower {
     config: VisionConfig,
     patch_embedding: Linear,
     blocks: Vec<Block>,
-    merger_norm: Norm,
-    merger: [Linear; 2],
+    merger: Merger,
 }
 
+/// One block of the tower.
 #[derive(Debug, Clone)]
-struct Block {
+pub(crate) struct Block {
+    index: usize,
     norm1: Norm,
     qkv: Linear,
     projection: Linear,
@@ -61,107 +68,173 @@ enum Mlp {
 }
 
 impl VisionTower {
-    /// Takes the parameters out of the weights; `output` is the text model's width.
-    pub fn new(
-        config: &VisionConfig,
-        output: usize,
-        source: &Source<'_>,
-    ) -> Result<Self, WeightsError> {
-        let width = config.embed_dim;
-        let edge = config.patch_size;
-        let shape = [
-            width,
-            config.in_channels,
-            config.temporal_patch_size,
-            edge,
-            edge,
-        ];
-        let patch_embedding = Linear {
-            weight: source.matrix("visual.patch_embed.proj.weight", &shape)?,
-            bias: None,
-        };
-        let merged = width * config.spatial_merge_size * config.spatial_merge_size;
+    /// Takes the parameters out of the weights.
+    pub fn new(config: &VisionConfig, source: &Source<'_>) -> Result<Self, WeightsError> {
         Ok(Self {
             config: config.clone(),
-            patch_embedding,
+            patch_embedding: patch_embedding(source)?,
             blocks: (0..config.depth)
                 .map(|index| Block::new(index, config, source))
                 .collect::<Result<_, _>>()?,
-            merger_norm: Norm::new("visual.merger.ln_q", config, source)?,
-            merger: [
-                source.linear("visual.merger.mlp.0", [merged, merged], true)?,
-                source.linear("visual.merger.mlp.2", [output, merged], true)?,
-            ],
+            merger: Merger::new(config, source)?,
         })
     }
 
     /// Embeddings of all pictures one after the other, [sum of P/4, D]; `None` without pictures.
     pub fn forward(&self, pictures: &[&ImagePatches], device: &Device) -> Option<Tensor<2>> {
-        let mut parts = Vec::new();
-        let mut rest = pictures;
-        while !rest.is_empty() {
-            let mut patches = 0;
-            let fits = rest.iter().take_while(|picture| {
-                patches += picture.grid.iter().product::<usize>();
-                patches <= PATCHES_AT_ONCE
-            });
-            let count = fits.count().max(1);
-            let (now, later) = rest.split_at(count);
-            parts.push(self.together(now, device));
-            rest = later;
-        }
+        let parts: Vec<Tensor<2>> = in_chunks(pictures)
+            .into_iter()
+            .map(|chunk| {
+                let batch = PatchBatch::new(chunk, &self.config, device);
+                let mut hidden = self.embed(&batch);
+                for index in 0..self.blocks.len() {
+                    hidden = self.block(index, hidden, &batch);
+                }
+                self.merge(hidden, &batch)
+            })
+            .collect();
         (!parts.is_empty()).then(|| Tensor::cat(parts, 0))
     }
 
-    /// [sum of P/4, D] of some pictures at once.
-    fn together(&self, pictures: &[&ImagePatches], device: &Device) -> Tensor<2> {
-        let layout = Layout::new(pictures, &self.config);
-        let (count, size) = (layout.places.len(), self.config.patch_values());
+    /// Number of blocks.
+    pub const fn depth(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Patches into the tower: [n, embed_dim].
+    pub fn embed(&self, batch: &PatchBatch) -> Tensor<2> {
+        self.patch_embedding.forward(batch.pixels.clone())
+    }
+
+    /// Block `index`, [n, embed_dim] -> [n, embed_dim].
+    pub fn block(&self, index: usize, hidden: Tensor<2>, batch: &PatchBatch) -> Tensor<2> {
+        self.blocks[index].forward(hidden, &self.config, batch)
+    }
+
+    /// Out of the tower: one embedding for each square of patches, in the processor's order, [n / 4, D].
+    pub fn merge(&self, hidden: Tensor<2>, batch: &PatchBatch) -> Tensor<2> {
+        self.merger.forward(hidden, batch)
+    }
+}
+
+/// The filters that patches meet first.
+pub(crate) fn patch_embedding(source: &Source<'_>) -> Result<Linear, WeightsError> {
+    Ok(Linear {
+        weight: source.matrix(PATCH_EMBEDDING)?,
+        bias: None,
+        adapter: None,
+    })
+}
+
+/// Pictures that are computed together, one slice after the other.
+pub(crate) fn in_chunks<'a, 'b>(pictures: &'b [&'a ImagePatches]) -> Vec<&'b [&'a ImagePatches]> {
+    let mut chunks = Vec::new();
+    let mut rest = pictures;
+    while !rest.is_empty() {
+        let mut patches = 0;
+        let fits = rest.iter().take_while(|picture| {
+            patches += picture.grid.iter().product::<usize>();
+            patches <= PATCHES_AT_ONCE
+        });
+        let count = fits.count().max(1);
+        let (now, later) = rest.split_at(count);
+        chunks.push(now);
+        rest = later;
+    }
+    chunks
+}
+
+/// Patches of some pictures on the device, and how they lie.
+#[derive(Debug)]
+pub(crate) struct PatchBatch {
+    /// [n, channels · frames · rows · columns] in the order of the tower.
+    pixels: Tensor<2>,
+    rotary: Rotary,
+    layout: Layout,
+}
+
+impl PatchBatch {
+    pub fn new(pictures: &[&ImagePatches], config: &VisionConfig, device: &Device) -> Self {
+        let layout = Layout::new(pictures, config);
+        let (count, size) = (layout.places.len(), config.patch_values());
         let values: Vec<f32> = pictures
             .iter()
             .flat_map(|picture| picture.pixel_values.iter().copied())
             .collect();
         let mut pixels = Tensor::<2>::from_data(TensorData::new(values, [count, size]), device);
-        let unit = self.config.spatial_merge_size * self.config.spatial_merge_size;
+        let unit = config.spatial_merge_size * config.spatial_merge_size;
         if let Some(order) = &layout.order {
             pixels = pixels
                 .reshape([count / unit, unit * size])
                 .select(0, index_tensor(order, device))
                 .reshape([count, size]);
         }
-        let rotary = Rotary::vision(&layout.places, &self.config, device);
-        let mut hidden = self.patch_embedding.forward(pixels);
-        for (index, block) in self.blocks.iter().enumerate() {
-            let spans = if self.attends_to_everything(index) {
-                &layout.frames
-            } else {
-                &layout.windows
-            };
-            hidden = block.forward(hidden, &rotary, spans, self.config.num_heads);
+        Self {
+            rotary: Rotary::vision(&layout.places, config, device),
+            pixels,
+            layout,
         }
-        let rows = self.merger_norm.forward(hidden);
-        let rows = rows.reshape([count / unit, unit * self.config.embed_dim]);
-        let merged = self.merger[1].forward(gelu(self.merger[0].forward(rows)));
-        match &layout.order {
+    }
+
+    /// [n, channels · frames · rows · columns] in the order of the tower.
+    pub fn pixels(&self) -> Tensor<2> {
+        self.pixels.clone()
+    }
+
+    /// Embeddings that come out: n / 4.
+    pub fn embeddings(&self, config: &VisionConfig) -> usize {
+        self.layout.places.len() / (config.spatial_merge_size * config.spatial_merge_size)
+    }
+}
+
+/// What makes text embeddings of the tower's output.
+#[derive(Debug, Clone)]
+pub(crate) struct Merger {
+    norm: Norm,
+    first: Linear,
+    second: Linear,
+    /// Patches of a square.
+    unit: usize,
+}
+
+impl Merger {
+    pub fn new(config: &VisionConfig, source: &Source<'_>) -> Result<Self, WeightsError> {
+        Ok(Self {
+            norm: Norm::new("visual.merger.ln_q", config, source)?,
+            first: source.linear("visual.merger.mlp.0")?,
+            second: source.linear("visual.merger.mlp.2")?,
+            unit: config.spatial_merge_size * config.spatial_merge_size,
+        })
+    }
+
+    /// [n, embed_dim] -> [n / 4, D] in the processor's order.
+    pub fn forward(&self, hidden: Tensor<2>, batch: &PatchBatch) -> Tensor<2> {
+        let [count, width] = hidden.dims();
+        let rows = self.norm.forward(hidden);
+        let rows = rows.reshape([count / self.unit, self.unit * width]);
+        let merged = self.second.forward(gelu(self.first.forward(rows)));
+        match &batch.layout.order {
             None => merged,
             Some(order) => {
                 let mut back = vec![0; order.len()];
                 for (place, original) in order.iter().enumerate() {
                     back[*original as usize] = number(place);
                 }
-                merged.select(0, index_tensor(&back, device))
+                let device = merged.device();
+                merged.select(0, index_tensor(&back, &device))
             }
         }
     }
+}
 
-    fn attends_to_everything(&self, block: usize) -> bool {
-        match &self.config.kind {
-            VisionKind::Qwen2 => true,
-            VisionKind::Qwen25 {
-                full_attention_blocks,
-                ..
-            } => full_attention_blocks.contains(&block),
-        }
+/// Whether block `index` sees whole frames, not windows.
+fn attends_to_everything(config: &VisionConfig, index: usize) -> bool {
+    match &config.kind {
+        VisionKind::Qwen2 => true,
+        VisionKind::Qwen25 {
+            full_attention_blocks,
+            ..
+        } => full_attention_blocks.contains(&index),
     }
 }
 
@@ -268,11 +341,11 @@ fn patch_places([frames, rows, columns]: [usize; 3], merge: usize) -> Vec<[u32; 
 impl Norm {
     /// The vision norms' epsilon is 1e-6 whatever the configuration says.
     fn new(name: &str, config: &VisionConfig, source: &Source<'_>) -> Result<Self, WeightsError> {
-        let weight = source.vector(&format!("{name}.weight"), config.embed_dim)?;
+        let weight = source.vector(&format!("{name}.weight"))?;
         Ok(match config.kind {
             VisionKind::Qwen2 => Self::Layer(LayerNorm {
                 weight,
-                bias: source.vector(&format!("{name}.bias"), config.embed_dim)?,
+                bias: source.vector(&format!("{name}.bias"))?,
                 eps: 1e-6,
             }),
             VisionKind::Qwen25 { .. } => Self::Rms(RmsNorm { weight, eps: 1e-6 }),
@@ -289,17 +362,16 @@ impl Norm {
 
 impl Mlp {
     fn new(name: &str, config: &VisionConfig, source: &Source<'_>) -> Result<Self, WeightsError> {
-        let (width, inner) = (config.embed_dim, config.intermediate_size);
-        let linear = |part: &str, shape| source.linear(&format!("{name}.{part}"), shape, true);
+        let linear = |part: &str| source.linear(&format!("{name}.{part}"));
         Ok(match config.kind {
             VisionKind::Qwen2 => Self::QuickGelu {
-                first: linear("fc1", [inner, width])?,
-                second: linear("fc2", [width, inner])?,
+                first: linear("fc1")?,
+                second: linear("fc2")?,
             },
             VisionKind::Qwen25 { .. } => Self::Gated {
-                gate: linear("gate_proj", [inner, width])?,
-                up: linear("up_proj", [inner, width])?,
-                down: linear("down_proj", [width, inner])?,
+                gate: linear("gate_proj")?,
+                up: linear("up_proj")?,
+                down: linear("down_proj")?,
             },
         })
     }
@@ -318,26 +390,32 @@ impl Mlp {
 }
 
 impl Block {
-    fn new(index: usize, config: &VisionConfig, source: &Source<'_>) -> Result<Self, WeightsError> {
-        let name = |part: &str| format!("visual.blocks.{index}.{part}");
-        let width = config.embed_dim;
+    /// Takes the parameters of block `index`.
+    pub fn new(
+        index: usize,
+        config: &VisionConfig,
+        source: &Source<'_>,
+    ) -> Result<Self, WeightsError> {
+        let name = |part: &str| format!("{}{part}", block_prefix(index));
         Ok(Self {
+            index,
             norm1: Norm::new(&name("norm1"), config, source)?,
-            qkv: source.linear(&name("attn.qkv"), [3 * width, width], true)?,
-            projection: source.linear(&name("attn.proj"), [width, width], true)?,
+            qkv: source.linear(&name("attn.qkv"))?,
+            projection: source.linear(&name("attn.proj"))?,
             norm2: Norm::new(&name("norm2"), config, source)?,
             mlp: Mlp::new(&name("mlp"), config, source)?,
         })
     }
 
-    fn forward(
-        &self,
-        x: Tensor<2>,
-        rotary: &Rotary,
-        spans: &Arc<Spans>,
-        heads: usize,
-    ) -> Tensor<2> {
-        let [count, width] = x.dims();
+    /// [n, embed_dim] -> [n, embed_dim].
+    pub fn forward(&self, x: Tensor<2>, config: &VisionConfig, batch: &PatchBatch) -> Tensor<2> {
+        let ([count, width], heads) = (x.dims(), config.num_heads);
+        let spans = if attends_to_everything(config, self.index) {
+            &batch.layout.frames
+        } else {
+            &batch.layout.windows
+        };
+        let rotary = &batch.rotary;
         let projected = self.qkv.forward(self.norm1.forward(x.clone()));
         let part = |index: usize| {
             let part = projected.clone().narrow(1, index * width, width);
@@ -348,6 +426,11 @@ impl Block {
         let normed = self.norm2.forward(hidden.clone());
         hidden + self.mlp.forward(normed)
     }
+}
+
+/// What the names of block `index` begin with.
+pub(crate) fn block_prefix(index: usize) -> String {
+    format!("visual.blocks.{index}.")
 }
 
 #[cfg(test)]

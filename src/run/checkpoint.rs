@@ -14,10 +14,12 @@ use burn::tensor::Device;
 
 use crate::device::guard;
 use crate::learner::Learner;
-use crate::model::weights::Weights;
+use crate::model::adapter::{AdapterFiles, AdapterTensor, names};
+use crate::model::parameters::{Adapter, Weights, host_values};
 use crate::run::metrics::TrainerState;
 
 pub use error::CheckpointError;
+use model_files::Contents;
 pub use space::{Course, planned_bytes};
 
 /// Optimizer moments, and exact parameters where the model's own files round them.
@@ -27,7 +29,7 @@ pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const REFERENCE_FILE: &str = "reference.safetensors";
 
 /// Writes a model folder that transformers loads: weights as they were laid out, the other files of a model copied from
-/// `base`.
+/// `base`. Where an adapter trains, a folder that PEFT loads over `base`: the adapter, and what reads prompts.
 ///
 /// # Errors
 /// If the weights are not finite, the device fails, or a file cannot be read or written.
@@ -37,9 +39,40 @@ pub fn save_model(weights: &Weights, base: &Path, folder: &Path) -> Result<(), C
         if let Some(fault) = weights.first_unusable(names) {
             return Err(CheckpointError::Unusable(fault));
         }
-        model_files::copy(base, folder)?;
-        Ok(weights.save(folder)?)
+        model_files::copy(base, folder, contents(weights))?;
+        let Some(adapter) = weights.adapter() else {
+            return Ok(weights.save(folder)?);
+        };
+        Ok(AdapterFiles::write(
+            folder,
+            &adapter.config,
+            tensors(adapter),
+        )?)
     })?
+}
+
+/// Whether a checkpoint holds a whole model or an adapter.
+const fn contents(weights: &Weights) -> Contents {
+    match weights.adapter() {
+        Some(_) => Contents::Adapter,
+        None => Contents::Model,
+    }
+}
+
+/// An adapter's tensors under PEFT's words, read back one by one.
+fn tensors(adapter: &Adapter) -> impl Iterator<Item = AdapterTensor> {
+    adapter.iter().filter_map(|(name, parameter)| {
+        let is_factor = names::is_factor(name);
+        Some(AdapterTensor {
+            name: if is_factor {
+                name.clone()
+            } else {
+                names::saved(name)
+            },
+            shape: parameter.shape.clone(),
+            values: host_values(parameter.dense()?),
+        })
+    })
 }
 
 /// Writes everything that a resumed run needs.

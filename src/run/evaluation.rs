@@ -16,8 +16,7 @@ use crate::config::{IntervalStrategy, Run};
 use crate::data::prompt::PromptEncoder;
 use crate::device::OpenDevice;
 use crate::model::Qwen2Vl;
-use crate::model::config::ModelConfig;
-use crate::model::weights::Weights;
+use crate::model::open::ModelPlace;
 use crate::record::{Example, Task};
 use crate::run::metrics::StepMetrics;
 use crate::run::setup;
@@ -168,17 +167,11 @@ impl Subject {
     /// # Errors
     /// If a file of the folder is absent, broken, or of another model.
     pub fn open(run: &Run, open: &OpenDevice) -> Result<Self> {
-        let folder = &run.model.model_name_or_path;
-        let config = ModelConfig::open(folder)?;
-        let encoder = setup::open_encoder(run, folder, config.text.max_position_embeddings)?;
-        let weights = Weights::load(folder, &open.device, open.max_buffer_bytes)?;
-        let model = Qwen2Vl::new(
-            &config,
-            &weights,
-            &folder.display().to_string(),
-            &open.device,
-        )?;
-        let suppressed = setup::suppressed(run, &encoder, &config);
+        let place = ModelPlace::of(&run.model.model_name_or_path)?;
+        let (model, weights) = setup::frozen_model(&place, run.model.weight_format(), open)?;
+        let context = model.config.text.max_position_embeddings;
+        let encoder = setup::open_encoder(run, &place.base, context)?;
+        let suppressed = setup::suppressed(run, &encoder, &model.config);
         let sampling = setup::sampling(run, &encoder, suppressed.as_deref());
         Ok(Self {
             parameter_count: weights.count(),

@@ -7,6 +7,7 @@ mod buffers;
 mod data;
 mod opening;
 mod outputs;
+mod policy;
 mod resuming;
 mod rewards;
 mod teachers;
@@ -25,11 +26,10 @@ use crate::config::{self, Run};
 use crate::data::prompt::{PromptEncoder, PromptError, PromptOptions};
 use crate::device::OpenDevice;
 use crate::kernels::{PolicyLossOptions, Surrogate};
+use crate::learner::LearnerOptions;
 use crate::learner::optimizer::adamw::AdamWOptions;
 use crate::learner::optimizer::schedule::{Schedule, ScheduleKind};
-use crate::learner::{Learner, LearnerOptions};
 use crate::model::config::ModelConfig;
-use crate::model::weights::Weights;
 use crate::options::DeviceChoice;
 use crate::record::{Example, FinishReason, Prompt};
 
@@ -37,6 +37,7 @@ pub use buffers::{check_supervised, check_training};
 pub use data::{data_file, dataset_options, load_dataset, picture_folder};
 pub(crate) use opening::{Opening, open};
 pub use outputs::{check_outputs, existing_dump, external_cache, inputs};
+pub use policy::{frozen_model, open_policy, policy_place, policy_weights, scorer};
 pub(crate) use resuming::{refuse_changes, refuse_other_rows, rows_digest};
 pub use rewards::rewards;
 pub use teachers::{endpoint_teacher, record_file, roster, teacher_of};
@@ -199,28 +200,9 @@ pub fn learner_options(
         logprob_temperature: logprob_temperature as f32,
         suppressed,
         freeze_vision_modules: run.model.freeze_vision_modules,
+        gradient_checkpointing: run.optimizer.gradient_checkpointing,
+        dropout_seed: run.runtime.seed,
     }
-}
-
-/// Loads the model in `folder` into a learner.
-///
-/// # Errors
-/// If a file is absent, broken, or of another model.
-pub fn load_learner(folder: &Path, options: LearnerOptions, open: &OpenDevice) -> Result<Learner> {
-    let config = ModelConfig::open(folder)?;
-    let weights = Weights::load(folder, &open.device, open.max_buffer_bytes)?;
-    log::info!(
-        "{}: {:.1} M parameters",
-        folder.display(),
-        weights.count() as f64 / 1e6
-    );
-    Ok(Learner::new(
-        config,
-        weights,
-        &folder.display().to_string(),
-        options,
-        &open.device,
-    )?)
 }
 
 /// How the policy's completions are drawn; the seed is set per step.

@@ -136,6 +136,17 @@ impl FineTuning {
         let (mut loss, mut read) = (0.0, 0);
         let learning_rate = self.schedule.at(self.state.step());
         let mut learn = || -> Result<f64> {
+            if rows.len() <= per_batch {
+                let rows: Vec<&Target> = rows.iter().map(|row| &self.targets[*row]).collect();
+                let batch = batch(&self.encoder, &rows)?;
+                read += tokens_of(&batch);
+                let share = 1.0 / tokens as f32;
+                let step = self
+                    .learner
+                    .supervised_step_of_one(&batch, share, learning_rate)?;
+                loss = step.0;
+                return Ok(step.1.grad_norm);
+            }
             for rows in rows.chunks(per_batch) {
                 let rows: Vec<&Target> = rows.iter().map(|row| &self.targets[*row]).collect();
                 let batch = batch(&self.encoder, &rows)?;

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
 use super::tokenizer::TokenizerIds;
-use crate::model::weights::Weights;
+use crate::model::parameters::Weights;
 use crate::system::files::{self, Existing};
 
 /// Sizes of a small model.

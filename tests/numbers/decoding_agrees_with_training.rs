@@ -9,7 +9,7 @@ use vision_ekipl::data::prompt::{PromptEncoder, PromptOptions};
 use vision_ekipl::learner::{Learner, LearnerOptions};
 use vision_ekipl::model::Qwen2Vl;
 use vision_ekipl::model::config::ModelConfig;
-use vision_ekipl::model::weights::Weights;
+use vision_ekipl::model::parameters::{Holding, Weights};
 use vision_ekipl::record::{FinishReason, Prompt, TokenBatch, TokenRow};
 
 const FOLDER: &str = "qwen2vl-tiny";
@@ -42,7 +42,7 @@ fn learner(device: &Device, logprob_temperature: f32, suppressed: Option<Vec<boo
     };
     let folder = golden_path(FOLDER);
     let config = ModelConfig::open(&folder).expect("config.json");
-    let weights = Weights::load(&folder, device, u64::MAX).expect("weights");
+    let weights = Weights::load(&folder, &Holding::trained(u64::MAX), device).expect("weights");
     Learner::new(config, weights, FOLDER, options, device).expect("a whole model")
 }
 

@@ -15,7 +15,7 @@ use vision_ekipl::learner::batch::{LossType, LossWeightOptions, loss_weights};
 use vision_ekipl::learner::optimizer::adamw::AdamWOptions;
 use vision_ekipl::learner::{Learner, LearnerOptions};
 use vision_ekipl::model::config::ModelConfig;
-use vision_ekipl::model::weights::{Weights, host_values};
+use vision_ekipl::model::parameters::{Holding, Weights, host_values};
 use vision_ekipl::record::{Source, TokenBatch, TokenRow};
 
 const FOLDER: &str = "qwen2vl-tiny";
@@ -46,7 +46,7 @@ fn learner(device: &Device) -> Learner {
     };
     let path = golden_path(FOLDER);
     let config = ModelConfig::open(&path).expect("config.json");
-    let weights = Weights::load(&path, device, u64::MAX).expect("weights");
+    let weights = Weights::load(&path, &Holding::trained(u64::MAX), device).expect("weights");
     Learner::new(config, weights, FOLDER, options, device).expect("a whole model")
 }
 
@@ -179,7 +179,7 @@ fn gradients_are_those_of_the_loss() {
         let direction = gradient.div_scalar(norm);
         let loss_at = |step: f64| {
             let mut moved = learner(&device);
-            let value = moved.weights.get(TENSOR).expect("the tensor").value.clone()
+            let value = moved.weights.values(TENSOR).expect("the tensor").clone()
                 + direction.clone().mul_scalar(step);
             moved.weights.replace(TENSOR, value);
             f64::from(

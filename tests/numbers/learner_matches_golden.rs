@@ -9,18 +9,18 @@ use vision_ekipl::kernels::PolicyLossOptions;
 use vision_ekipl::learner::optimizer::adamw::AdamWOptions;
 use vision_ekipl::learner::{Learner, LearnerOptions, MicroBatchResult};
 use vision_ekipl::model::config::ModelConfig;
-use vision_ekipl::model::weights::{Weights, host_values};
+use vision_ekipl::model::parameters::{Holding, Weights, host_values};
 use vision_ekipl::record::{TokenBatch, TokenRow};
 
 const FOLDER: &str = "qwen2vl-tiny";
 const MAX_COMPLETION_LENGTH: f32 = 32.0;
 
-struct Reference {
+pub(crate) struct Reference {
     tensors: Golden,
     json: Value,
 }
 
-fn reference() -> Reference {
+pub(crate) fn reference() -> Reference {
     let text =
         std::fs::read_to_string(golden_path("golden-grpo-qwen2vl-tiny.json")).expect("golden json");
     Reference {
@@ -58,12 +58,16 @@ fn learner(settings: &Value, device: &Device) -> Learner {
     };
     let path = golden_path(FOLDER);
     let config = ModelConfig::open(&path).expect("config.json");
-    let weights = Weights::load(&path, device, u64::MAX).expect("weights");
+    let weights = Weights::load(&path, &Holding::trained(u64::MAX), device).expect("weights");
     Learner::new(config, weights, FOLDER, options, device).expect("a whole model")
 }
 
 /// The golden group; `temperature` selects the given old and reference log-probabilities.
-fn batch(reference: &Reference, temperature: &str, rows: std::ops::Range<usize>) -> TokenBatch {
+pub(crate) fn batch(
+    reference: &Reference,
+    temperature: &str,
+    rows: std::ops::Range<usize>,
+) -> TokenBatch {
     let prompts = Golden::open("golden-qwen2vl-tiny.safetensors");
     let tensors = &reference.tensors;
     let width = tensors.shape("completion_ids")[1];
@@ -96,7 +100,7 @@ fn batch(reference: &Reference, temperature: &str, rows: std::ops::Range<usize>)
 }
 
 /// Each token's share in the loss, from TRL's definitions.
-fn weights(
+pub(crate) fn weights(
     loss_type: &str,
     batch: &TokenBatch,
     tokens_of_all: usize,
@@ -274,7 +278,7 @@ fn parameters_match(reference: &Reference, learner: &Learner) {
     {
         let parameter = name.trim_start_matches("step1.");
         let expected = reference.tensors.f64(name);
-        let found = host_values(&learner.weights.get(parameter).expect("a parameter").value);
+        let found = host_values(learner.weights.values(parameter).expect("a parameter"));
         let gradient = reference.tensors.f64(&format!("gradA.{parameter}"));
         for (index, found) in found.iter().enumerate() {
             let allowed = if gradient[index].abs() > 1e-6 {
@@ -354,11 +358,10 @@ fn a_step_that_is_not_finite_never_reaches_the_weights() {
     let settings = &reference.json["losses"]["grpo-beta0.04-token"];
     let mut learner = learner(settings, &Device::flex());
     let before = host_values(
-        &learner
+        learner
             .weights
-            .get("model.norm.weight")
-            .expect("a parameter")
-            .value,
+            .values("model.norm.weight")
+            .expect("a parameter"),
     );
     let mut bad = batch(&reference, "t1.0", 0..4);
     let row: &mut TokenRow = &mut bad.rows[1];
@@ -371,11 +374,10 @@ fn a_step_that_is_not_finite_never_reaches_the_weights() {
     assert!(error.to_string().starts_with("the loss is NaN"), "{error}");
     assert!(learner.gradients().is_empty(), "nothing is left to apply");
     let after = host_values(
-        &learner
+        learner
             .weights
-            .get("model.norm.weight")
-            .expect("a parameter")
-            .value,
+            .values("model.norm.weight")
+            .expect("a parameter"),
     );
     assert_eq!(before, after, "the weights are untouched");
 }
@@ -387,7 +389,7 @@ fn frozen_parts_get_no_gradient() {
     let path = golden_path(FOLDER);
     let device = Device::flex();
     let config = ModelConfig::open(&path).expect("config.json");
-    let weights = Weights::load(&path, &device, u64::MAX).expect("weights");
+    let weights = Weights::load(&path, &Holding::trained(u64::MAX), &device).expect("weights");
     let options = LearnerOptions {
         loss: PolicyLossOptions {
             epsilon_low: 0.2,
@@ -422,21 +424,14 @@ fn frozen_parts_get_no_gradient() {
     );
     let frozen = |learner: &Learner| {
         host_values(
-            &learner
+            learner
                 .weights
-                .get("visual.merger.mlp.0.weight")
-                .expect("there")
-                .value,
+                .values("visual.merger.mlp.0.weight")
+                .expect("there"),
         )
     };
     let moving = |learner: &Learner| {
-        host_values(
-            &learner
-                .weights
-                .get("model.norm.weight")
-                .expect("there")
-                .value,
-        )
+        host_values(learner.weights.values("model.norm.weight").expect("there"))
     };
     let (before, before_moving) = (frozen(&learner), moving(&learner));
     learner.apply(1e-3).expect("finite gradients");
@@ -451,8 +446,8 @@ const NORM: &str = "model.norm.weight";
 fn nudged(entropy_coef: f32, top_entropy_quantile: f64, nudge: f32) -> (MicroBatchResult, f64) {
     let (path, device) = (golden_path(FOLDER), Device::flex());
     let config = ModelConfig::open(&path).expect("config.json");
-    let mut all = Weights::load(&path, &device, u64::MAX).expect("weights");
-    let mut norm = host_values(&all.get(NORM).expect("a parameter").value);
+    let mut all = Weights::load(&path, &Holding::trained(u64::MAX), &device).expect("weights");
+    let mut norm = host_values(all.values(NORM).expect("a parameter"));
     norm[0] += nudge;
     let shape = vec![norm.len()];
     all.insert(NORM, norm, shape, &device);

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adapters;
 mod decoding_agrees_with_training;
 mod devices;
 mod external_ratios_match_formulas;
@@ -17,6 +18,7 @@ mod kernels_policy_loss;
 mod kernels_sample_token;
 mod learner_matches_golden;
 mod model_matches_golden;
+mod one_block_at_a_time;
 mod plain_grpo_is_the_special_case;
 mod saved_folders_load_back;
 mod shaders_are_sound;

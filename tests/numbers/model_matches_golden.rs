@@ -8,7 +8,7 @@ use vision_ekipl::actions::generator::{Generate, SamplingParameters};
 use vision_ekipl::model::Qwen2Vl;
 use vision_ekipl::model::config::ModelConfig;
 use vision_ekipl::model::packing::Packed;
-use vision_ekipl::model::weights::{Weights, host_values};
+use vision_ekipl::model::parameters::{Holding, Weights, host_values};
 use vision_ekipl::record::Prompt;
 
 const PROMPTS: [&str; 5] = ["p0", "p1", "p2", "p3", "p4"];
@@ -16,7 +16,7 @@ const PROMPTS: [&str; 5] = ["p0", "p1", "p2", "p3", "p4"];
 fn open(folder: &str, device: &Device) -> Qwen2Vl {
     let path = golden_path(folder);
     let config = ModelConfig::open(&path).expect("config.json");
-    let weights = Weights::load(&path, device, u64::MAX).expect("weights");
+    let weights = Weights::load(&path, &Holding::trained(u64::MAX), device).expect("weights");
     Qwen2Vl::new(&config, &weights, folder, device).expect("a whole model")
 }
 
@@ -36,8 +36,7 @@ fn check(folder: &str, golden_name: &str, device: &Device) {
         .map(|id| golden.prompt(id, &pixels))
         .collect();
     for (id, prompt) in PROMPTS.iter().zip(&prompts) {
-        let pictures: Vec<_> = prompt.images.iter().map(Arc::as_ref).collect();
-        if let Some(found) = model.image_embeddings(&pictures) {
+        if let Some(found) = model.image_embeddings(&prompt.images) {
             let expected = golden.f64(&format!("{id}.image_embeds"));
             assert_close(
                 &format!("{folder} {id} image embeddings"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::Tensor;
+use burn::tensor::{IndexingUpdateOp, Tensor, TensorData};
 
 use crate::device::{DeviceFailure, read_back};
 
@@ -37,6 +37,21 @@ impl Gradients {
             None => gradient,
         };
         self.tensors.insert(name.to_owned(), sum);
+    }
+
+    /// Adds rows of the gradient of a table [rows, D]: `values[i]` to row `ids[i]`. No second table is made.
+    pub fn add_rows(&mut self, name: &str, rows: usize, ids: &[u32], values: Tensor<2>) {
+        let ([_, width], device) = (values.dims(), values.device());
+        let sum = match self.tensors.remove(name) {
+            Some(sum) => sum,
+            None => Tensor::zeros([rows * width], &device),
+        };
+        let indices: Vec<i32> = ids.iter().map(|id| id.cast_signed()).collect();
+        let indices = Tensor::from_data(TensorData::new(indices, [ids.len()]), &device);
+        let table = sum.reshape([rows, width]);
+        let table = table.select_assign(0, indices, values, IndexingUpdateOp::Add);
+        self.tensors
+            .insert(name.to_owned(), table.reshape([rows * width]));
     }
 
     /// Names and gradients in the order of the names.
@@ -105,6 +120,15 @@ impl Gradients {
                 *gradient = gradient.clone().mul_scalar(factor);
             }
         }
+    }
+}
+
+impl IntoIterator for Gradients {
+    type Item = (String, Tensor<1>);
+    type IntoIter = std::collections::btree_map::IntoIter<String, Tensor<1>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.tensors.into_iter()
     }
 }
 
@@ -178,6 +202,18 @@ mod tests {
             };
             assert_eq!(all.norm(), Ok(expected), "b holds the {bad}");
         }
+    }
+
+    #[test]
+    fn rows_of_a_table_add_up() {
+        let device = Device::flex();
+        let values = Tensor::<2>::from_floats([[1.0, 2.0], [10.0, 20.0], [0.5, 0.0]], &device);
+        let mut all = Gradients::default();
+        all.add_rows("t", 4, &[3, 1, 3], values.clone());
+        all.add_rows("t", 4, &[0, 0, 0], values);
+        let (_, sum) = all.into_iter().next().expect("one table");
+        let sum: Vec<f32> = sum.into_data().try_into_vec().expect("f32");
+        assert_eq!(sum, [11.5, 22.0, 10.0, 20.0, 0.0, 0.0, 1.5, 2.0]);
     }
 
     #[test]

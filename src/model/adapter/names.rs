@@ -119,6 +119,13 @@ pub fn tensor(key: &str) -> Result<(String, Option<Naming>), &'static str> {
     Ok((name, naming))
 }
 
+/// Whether a tensor is a low-rank factor.
+#[must_use]
+pub fn is_factor(tensor: &str) -> bool {
+    let module = tensor.strip_suffix(".weight").unwrap_or(tensor);
+    FACTORS.iter().any(|factor| module.ends_with(factor))
+}
+
 /// The model's parameter that a tensor of [`SAVED`] takes the place of.
 #[must_use]
 pub fn replaced(tensor: &str) -> Option<String> {

@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 
 use crate::device::DeviceFailure;
-use crate::model::weights::{UnusableValues, WeightsError};
+use crate::model::adapter::AdapterError;
+use crate::model::parameters::{UnusableValues, WeightsError};
 use crate::run::metrics::MetricsError;
 
 /// Why a checkpoint cannot be written or read.
@@ -13,6 +14,9 @@ pub enum CheckpointError {
     /// The model's files.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// An adapter's files.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// `trainer_state.json`.
     #[error(transparent)]
     State(#[from] MetricsError),

@@ -37,6 +37,22 @@ const NAMES: [&str; 19] = [
 /// Beginnings of the names of texts about a model, in small letters.
 const TEXTS: [&str; 4] = ["readme", "license", "licence", "notice"];
 
+/// Files without which a folder is that of an adapter: readers then look for its model elsewhere.
+const OF_WHOLE_MODELS: [&str; 3] = [
+    "config.json",
+    "configuration.json",
+    "generation_config.json",
+];
+
+/// What lies beside the copied files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contents {
+    /// The weights of a whole model.
+    Model,
+    /// An adapter.
+    Adapter,
+}
+
 /// The notes on what is left out are given once, not at every checkpoint.
 static NOTED: Once = Once::new();
 
@@ -55,12 +71,16 @@ struct ModelFiles {
 ///
 /// # Errors
 /// If a file cannot be read or written.
-pub(super) fn copy(base: &Path, folder: &Path) -> Result<(), CheckpointError> {
+pub(super) fn copy(base: &Path, folder: &Path, contents: Contents) -> Result<(), CheckpointError> {
     let sorted = sort(base).map_err(io_error(base))?;
     for path in &sorted.copied {
         let Some(name) = path.file_name() else {
             continue;
         };
+        let is_of_model = OF_WHOLE_MODELS.iter().any(|of_model| name == *of_model);
+        if contents == Contents::Adapter && is_of_model {
+            continue;
+        }
         copy_content(path, &folder.join(name)).map_err(io_error(path))?;
     }
     NOTED.call_once(|| {

@@ -16,7 +16,8 @@ use safetensors::{Dtype, SafeTensors, View};
 
 use super::error::{CheckpointError, io_error};
 use crate::learner::Learner;
-use crate::model::weights::{host_values, write_tensors};
+use crate::model::parameters::host_values;
+use crate::model::tensor_file::write_tensors;
 
 const MEAN: &str = "exp_avg.";
 const MEAN_SQUARE: &str = "exp_avg_sq.";
@@ -37,12 +38,11 @@ pub(super) fn write(learner: &Learner, path: &Path) -> Result<(), CheckpointErro
         .map(|(name, tensor)| (name, StateView::new(tensor)))
         .collect();
     if !learner.weights.stored_exactly() {
-        let exact = learner.weights.iter();
-        tensors.extend(
-            exact.map(|(name, parameter)| {
-                (format!("{EXACT}{name}"), StateView::new(&parameter.value))
-            }),
-        );
+        let exact = rounded(learner).filter_map(|name| {
+            let values = learner.weights.get(name)?.dense()?;
+            Some((format!("{EXACT}{name}"), StateView::new(values)))
+        });
+        tensors.extend(exact);
     }
     tensors.push((
         COUNT.to_owned(),
@@ -94,6 +94,12 @@ pub(super) fn read(
     }
     learner.optimizer.restore(step, moments);
     Ok(())
+}
+
+/// Parameters that train and that the model's own files round.
+fn rounded(learner: &Learner) -> impl Iterator<Item = &String> {
+    let names = learner.weights.rounded();
+    names.filter(|name| learner.is_trainable(name))
 }
 
 /// A file that has been opened but not believed yet.
@@ -188,11 +194,7 @@ impl<'a> State<'a> {
         if learner.weights.stored_exactly() {
             return Ok(());
         }
-        let names: BTreeSet<String> = learner
-            .weights
-            .iter()
-            .map(|(name, _)| name.clone())
-            .collect();
+        let names: BTreeSet<String> = rounded(learner).cloned().collect();
         lacks(EXACT, names.difference(&self.exact))
     }
 

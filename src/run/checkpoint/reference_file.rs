@@ -11,7 +11,8 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::error::{CheckpointError, io_error};
 use super::optimizer_file::{StateView, finite_values};
-use crate::model::weights::{Weights, write_tensors};
+use crate::model::parameters::Weights;
+use crate::model::tensor_file::write_tensors;
 
 /// Writes the file.
 ///
@@ -20,7 +21,7 @@ use crate::model::weights::{Weights, write_tensors};
 pub(super) fn write(weights: &Weights, path: &Path) -> Result<(), CheckpointError> {
     let parameters = weights.iter();
     let tensors: Vec<_> = parameters
-        .map(|(name, parameter)| (name.clone(), StateView::new(&parameter.value)))
+        .filter_map(|(name, parameter)| Some((name.clone(), StateView::new(parameter.dense()?))))
         .collect();
     write_tensors(path, tensors, HashMap::new()).map_err(io_error(path))
 }
@@ -43,9 +44,10 @@ pub(super) fn read(
     let map = unsafe { Mmap::map(&file) }.map_err(io_error(path))?;
     let tensors =
         SafeTensors::deserialize(&map).map_err(|error| wrong(format!("not whole: {error}")))?;
-    let sizes: Vec<(String, usize)> = weights
-        .iter()
-        .map(|(name, parameter)| (name.clone(), parameter.shape.iter().product()))
+    let held = weights.iter();
+    let sizes: Vec<(String, usize)> = held
+        .filter(|(_, parameter)| parameter.dense().is_some())
+        .map(|(name, parameter)| (name.clone(), parameter.count()))
         .collect();
     for (name, size) in sizes {
         let view = tensors

@@ -47,7 +47,12 @@ impl Course {
 #[must_use]
 pub fn planned_bytes(learner: &Learner, run: &Run, base: &Path, course: &Course) -> u64 {
     let weights = &learner.weights;
-    let mut bytes = weights.stored_bytes() + model_files::bytes(base) + BESIDES;
+    let adapter = weights.adapter().map(|adapter| {
+        let values = adapter.iter().map(|(_, parameter)| parameter.count());
+        4 * values.sum::<usize>() as u64
+    });
+    let stored = adapter.unwrap_or_else(|| weights.stored_bytes());
+    let mut bytes = stored + model_files::bytes(base) + BESIDES;
     if !run.output.save_only_model {
         let trained = weights
             .iter()
@@ -55,7 +60,9 @@ pub fn planned_bytes(learner: &Learner, run: &Run, base: &Path, course: &Course)
         let values = trained.map(|(_, parameter)| parameter.shape.iter().product::<usize>());
         bytes += 8 * values.sum::<usize>() as u64;
         if !weights.stored_exactly() {
-            bytes += 4 * weights.count() as u64;
+            let rounded = weights.rounded().filter(|name| learner.is_trainable(name));
+            let values = rounded.filter_map(|name| Some(weights.get(name)?.count()));
+            bytes += 4 * values.sum::<usize>() as u64;
         }
     }
     bytes.saturating_mul(course.most_at_once())

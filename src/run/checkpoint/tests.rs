@@ -10,7 +10,7 @@ use super::*;
 use crate::learner::LearnerOptions;
 use crate::learner::optimizer::gradients::Gradients;
 use crate::model::config::ModelConfig;
-use crate::model::weights::host_values;
+use crate::model::parameters::{Holding, Weights, host_values};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -22,7 +22,7 @@ fn learner(base: &Path) -> Learner {
     let options = LearnerOptions::default();
     let device = Device::flex();
     let config = ModelConfig::open(base).expect("config.json");
-    let weights = Weights::load(base, &device, u64::MAX).expect("weights");
+    let weights = Weights::load(base, &Holding::trained(u64::MAX), &device).expect("weights");
     Learner::new(config, weights, "tiny", options, &device).expect("a whole model")
 }
 
@@ -33,7 +33,8 @@ fn updated(base: &Path) -> Learner {
         let mut gradients = Gradients::default();
         for (index, (name, parameter)) in learner.weights.iter().enumerate().skip(1) {
             let slope = (index * step) as f32 * 1e-3;
-            let gradient = parameter.value.clone().mul_scalar(slope).add_scalar(slope);
+            let values = parameter.dense().expect("all of it trains");
+            let gradient = values.clone().mul_scalar(slope).add_scalar(slope);
             gradients.add(name, gradient);
         }
         learner
@@ -55,7 +56,8 @@ fn saved(learner: &Learner, base: &Path) -> tempfile::TempDir {
 
 fn values(learner: &Learner) -> Vec<Vec<f32>> {
     let weights = learner.weights.iter();
-    let weights = weights.map(|(_, parameter)| host_values(&parameter.value));
+    let weights = weights.filter_map(|(_, parameter)| parameter.dense());
+    let weights = weights.map(host_values);
     let moments = learner.optimizer.state();
     weights
         .chain(moments.map(|(_, tensor)| host_values(tensor)))

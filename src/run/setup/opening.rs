@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::{learner_options, load_learner, open_device, open_encoder, suppressed};
+use super::{learner_options, open_device, open_encoder, open_policy, policy_place, suppressed};
 use crate::config::{IntervalStrategy, Resume, Run};
 use crate::data::prompt::PromptEncoder;
 use crate::device::{MemoryWatch, OpenDevice};
@@ -29,7 +29,7 @@ pub(crate) struct Opening {
     pub folder: RunFolder,
     /// What is continued.
     pub checkpoint: Option<Checkpoint>,
-    /// The model folder that is loaded: the checkpoint, or the start.
+    /// The model folder whose files beside the weights are the policy's: a checkpoint of a whole model, or the start.
     pub base: PathBuf,
     /// Its sizes.
     pub config: ModelConfig,
@@ -49,16 +49,15 @@ pub(crate) fn open(run: &Run, logprob_temperature: f64) -> Result<Opening> {
     let device = open_device(&run.runtime.device)?;
     let memory = MemoryWatch::start(&device);
     let (folder, checkpoint) = open_folder(run)?;
-    let start = || run.model.model_name_or_path.clone();
-    let base = checkpoint
-        .as_ref()
-        .map_or_else(start, |found| found.path.clone());
+    let path = checkpoint.as_ref().map(|found| found.path.as_path());
+    let place = policy_place(run, path)?;
+    let base = place.base.clone();
     let config = ModelConfig::open(&base)?;
     let encoder = open_encoder(run, &base, config.text.max_position_embeddings)?;
     let suppressed = suppressed(run, &encoder, &config);
     let options = learner_options(run, suppressed.clone(), logprob_temperature);
     Ok(Opening {
-        learner: load_learner(&base, options, &device)?,
+        learner: open_policy(run, &place, options, &device)?,
         device,
         memory,
         folder,

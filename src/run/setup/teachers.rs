@@ -1,7 +1,6 @@
 //! `external` becomes teachers.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{open_encoder, picture_folder};
+use super::{frozen_model, open_encoder, picture_folder};
 use crate::actions::generator::{Generate, GenerateError, Sampled, SamplingParameters};
 use crate::actions::teacher::endpoint::{
     Budget, EndpointOptions, EndpointTeacher, Patience, RecordFile, RecordMode,
@@ -21,9 +20,10 @@ use crate::actions::teacher::{
 use crate::config::{Endpoint, External, ExternalSource, Local, Run};
 use crate::device::OpenDevice;
 use crate::json_lines;
+use crate::model::Qwen2Vl;
 use crate::model::config::ModelConfig;
-use crate::model::weights::Weights;
-use crate::options::{ExternalImagePaths, ExternalRatio, WeightLevel};
+use crate::model::open::ModelPlace;
+use crate::options::{ExternalImagePaths, ExternalRatio, WeightFormat, WeightLevel};
 use crate::record::{Example, Prompt};
 use crate::run::stop::STOP;
 
@@ -208,8 +208,8 @@ fn sendable_images(run: &Run) -> Result<Option<PathBuf>> {
     }
 }
 
-/// The weights of local teachers by folder, shared while any of them has them in memory.
-type LocalFolders = Rc<RefCell<BTreeMap<PathBuf, Weak<Weights>>>>;
+/// The models of local teachers by folder and how they are held, shared while any teacher has them in memory.
+type LocalFolders = Rc<RefCell<Vec<(PathBuf, WeightFormat, Weak<Qwen2Vl>)>>>;
 
 fn local_teacher(
     run: &Run,
@@ -220,8 +220,9 @@ fn local_teacher(
 ) -> Result<LocalTeacher> {
     let folder = local.model_name_or_path.clone();
     refuse_the_policy(run, external, &folder)?;
-    let config = ModelConfig::open(&folder)?;
-    let encoder = open_encoder(run, &folder, config.text.max_position_embeddings)?;
+    let place = ModelPlace::of(&folder)?;
+    let config = ModelConfig::open(&place.base)?;
+    let encoder = open_encoder(run, &place.base, config.text.max_position_embeddings)?;
     let suppressed = encoder.suppressed_tokens(config.text.vocab_size);
     let options = LocalOptions {
         name: external.name.clone(),
@@ -245,25 +246,23 @@ fn local_teacher(
         },
         unload_between_phases: run.group.unload_between_phases,
     };
-    let (device, limit) = (open.device.clone(), open.max_buffer_bytes);
+    let (open, format) = (open.clone(), local.format);
     let (folders, name) = (Rc::clone(folders), external.name.clone());
     let load: LoadModel = Box::new(move || {
-        let known = folders.borrow().get(&folder).and_then(Weak::upgrade);
-        let weights = match known {
-            Some(weights) => weights,
-            None => Rc::new(Weights::load(&folder, &device, limit)?),
-        };
-        folders
-            .borrow_mut()
-            .insert(folder.clone(), Rc::downgrade(&weights));
-        let megabytes = weights.count() as f64 * 4.0 / 1e6;
+        let mut known = folders.borrow_mut();
+        known.retain(|(.., model)| model.strong_count() > 0);
+        let mut same = known
+            .iter()
+            .filter(|(path, held, _)| *path == folder && *held == format);
+        if let Some(model) = same.find_map(|(.., model)| model.upgrade()) {
+            return Ok(Box::new(SharedModel(model)));
+        }
+        let (model, weights) = frozen_model(&place, format, &open)?;
+        let megabytes = weights.bytes() as f64 / 1e6;
         log::debug!("external source `{name}`: {megabytes:.1} MB of weights on the device");
-        let place = folder.display().to_string();
-        let model = crate::model::Qwen2Vl::new(&config, &weights, &place, &device)?;
-        Ok(Box::new(SharedModel {
-            model,
-            _weights: weights,
-        }))
+        let model = Rc::new(model);
+        known.push((folder.clone(), format, Rc::downgrade(&model)));
+        Ok(Box::new(SharedModel(model)))
     });
     Ok(LocalTeacher::open(options, load, encoder)?)
 }
@@ -283,11 +282,8 @@ fn refuse_the_policy(run: &Run, external: &External, folder: &Path) -> Result<()
     Ok(())
 }
 
-/// A model together with the weights that other teachers of the same folder look for.
-struct SharedModel {
-    model: crate::model::Qwen2Vl,
-    _weights: Rc<Weights>,
-}
+/// A model that other teachers of the same folder use too.
+struct SharedModel(Rc<Qwen2Vl>);
 
 impl Generate for SharedModel {
     fn generate(
@@ -296,6 +292,6 @@ impl Generate for SharedModel {
         count: usize,
         parameters: &SamplingParameters,
     ) -> Result<Vec<Vec<Sampled>>, GenerateError> {
-        self.model.generate(prompts, count, parameters)
+        self.0.generate(prompts, count, parameters)
     }
 }

@@ -30,7 +30,7 @@ use crate::device::OpenDevice;
 use crate::learner::batch::LossWeightOptions;
 use crate::learner::optimizer::schedule::Schedule;
 use crate::learner::{Learner, MicroBatchResult};
-use crate::model::weights::Weights;
+use crate::model::parameters::Weights;
 use crate::record::{Example, Group, Prompt, TokenBatch};
 use crate::run::evaluation::EvaluationSet;
 use crate::run::metrics::{CompletionsLog, JsonLines, StepMetrics, Watchdog};

@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 
 use super::Trainer;
 use crate::config::Run;
-use crate::model::weights::Weights;
+use crate::model::parameters::Weights;
 use crate::run::checkpoint;
-use crate::run::setup::Opening;
+use crate::run::setup::{Opening, policy_place, policy_weights};
 
 /// The reference, if there is a KL term: handles to the policy's own tensors on a fresh run; on a resumed one the start is
 /// loaded again, and what the checkpoint kept of one that follows.
@@ -16,12 +16,18 @@ pub(super) fn open(run: &Run, opening: &Opening) -> Result<Option<Weights>> {
     if run.loss.beta == 0.0 {
         return Ok(None);
     }
+    if run.adapter.use_peft {
+        // The model under the adapter: no second copy of anything.
+        return Ok(Some(opening.learner.weights.without_adapter()));
+    }
     let Some(found) = &opening.checkpoint else {
         return Ok(Some(opening.learner.weights.clone()));
     };
     let device = &opening.device;
     let start = &run.model.model_name_or_path;
-    let weights = Weights::load(start, &device.device, device.max_buffer_bytes);
+    // Held as the policy is, so that it rounds as the start did.
+    let weights =
+        policy_place(run, None).and_then(|place| Ok(policy_weights(run, &place, device)?.1));
     let mut weights = weights.with_context(|| {
         format!(
             "the KL term needs the start of the run, {}",
@@ -69,9 +75,12 @@ fn mix(reference: &mut Weights, policy: &Weights, alpha: f32) {
         let Some(kept) = reference.get(name) else {
             continue;
         };
-        let moved = parameter.value.clone().mul_scalar(alpha);
-        let mixed = kept.value.clone().mul_scalar(1.0 - alpha) + moved;
-        reference.replace(name, mixed);
+        // What is frozen is the same in both.
+        if let (Some(policy), Some(kept)) = (parameter.dense(), kept.dense()) {
+            let moved = policy.clone().mul_scalar(alpha);
+            let mixed = kept.clone().mul_scalar(1.0 - alpha) + moved;
+            reference.replace(name, mixed);
+        }
     }
 }
 
@@ -80,17 +89,18 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::model::weights::host_values;
+    use crate::model::parameters::{Holding, host_values};
 
     #[test]
     fn the_reference_is_the_weighted_mean_of_both() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/public/qwen2vl-tiny");
-        let policy = Weights::load(&folder, &Device::flex(), u64::MAX).expect("weights");
+        let policy =
+            Weights::load(&folder, &Holding::trained(u64::MAX), &Device::flex()).expect("weights");
         let name = "model.norm.weight";
-        let at = |weights: &Weights| host_values(&weights.get(name).expect("a norm").value);
+        let at = |weights: &Weights| host_values(weights.values(name).expect("a norm"));
         let start = at(&policy);
         let mut reference = policy.clone();
-        let shifted = policy.get(name).expect("a norm").value.clone() + 1.0;
+        let shifted = policy.values(name).expect("a norm").clone() + 1.0;
         reference.replace(name, shifted);
         mix(&mut reference, &policy, 0.75);
         for (found, start) in at(&reference).iter().zip(&start) {

@@ -1,5 +1,6 @@
 //! One optimizer step and what follows it: update, logs, held-out scores, checkpoints.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::Result;
@@ -35,6 +36,16 @@ impl Trainer {
         part: &Part,
         metrics: &mut StepMetrics,
     ) -> Result<bool> {
+        if part.completes && self.carried.is_empty() {
+            let mut filled = part.micro_batches.iter();
+            let filled = filled
+                .by_ref()
+                .filter(|index| !batch.micro_batches[**index].rows.is_empty());
+            if let [only] = filled.collect::<Vec<_>>()[..] {
+                self.learn_at_once(batch, part, *only, metrics)?;
+                return Ok(true);
+            }
+        }
         let results = self.accumulate(batch, part)?;
         let current: Vec<(&TokenBatch, &MicroBatchResult)> =
             batch.micro_batches_of(part).zip(&results).collect();
@@ -63,24 +74,43 @@ impl Trainer {
         Ok(true)
     }
 
+    /// A step of one micro-batch, whose gradients may be used as they come.
+    fn learn_at_once(
+        &mut self,
+        batch: &GenerationBatch,
+        part: &Part,
+        index: usize,
+        metrics: &mut StepMetrics,
+    ) -> Result<()> {
+        let learning_rate = self.schedule.at(self.state.step());
+        let (step, watchdog) = (self.next_step(), &mut self.watchdog);
+        let micro_batch = &batch.micro_batches[index];
+        let check = |result: &MicroBatchResult| -> Result<()> {
+            let all = [(micro_batch, result)];
+            metrics.extend(&step_report::of_update(&all));
+            if part.number == 0 {
+                metrics.extend(&step_report::of_agreement(&all));
+                watchdog.check_agreement(step, metrics)?;
+            }
+            Ok(())
+        };
+        let weights = &token_weights(batch, part)[index];
+        let update = self
+            .learner
+            .step_of_one(micro_batch, weights, learning_rate, check);
+        let (_, update) = update?;
+        metrics.insert("grad_norm", update.grad_norm);
+        metrics.insert("learning_rate", learning_rate);
+        Ok(())
+    }
+
     /// Forward and backward of the micro-batches of a part; empty ones add nothing.
     fn accumulate(
         &mut self,
         batch: &GenerationBatch,
         part: &Part,
     ) -> Result<Vec<MicroBatchResult>, LearnError> {
-        // The last step of a pass may be smaller, and its rows then count for more.
-        let smaller = (part.of != batch.cut.accumulation).then(|| {
-            let steps = batch.cut.micro_batches as f64 / part.of as f64;
-            batch::loss_weights(
-                &batch.micro_batches,
-                &batch::LossWeightOptions {
-                    steps,
-                    ..batch.loss
-                },
-            )
-        });
-        let weights = smaller.as_ref().unwrap_or(&batch.weights);
+        let weights = token_weights(batch, part);
         part.micro_batches
             .iter()
             .filter(|index| !batch.micro_batches[**index].rows.is_empty())
@@ -208,6 +238,20 @@ impl Trainer {
         self.dump.as_ref().map_or(Ok(()), |dump| dump.sync())?;
         self.state.position.keep("watchdog", &self.watchdog)
     }
+}
+
+/// [micro-batch][row][token] shares in the loss of a step. The last step of a pass may be smaller, and its rows then count
+/// for more.
+fn token_weights<'a>(batch: &'a GenerationBatch, part: &Part) -> Cow<'a, [Vec<Vec<f32>>]> {
+    if part.of == batch.cut.accumulation {
+        return Cow::Borrowed(&batch.weights);
+    }
+    let steps = batch.cut.micro_batches as f64 / part.of as f64;
+    let options = batch::LossWeightOptions {
+        steps,
+        ..batch.loss
+    };
+    Cow::Owned(batch::loss_weights(&batch.micro_batches, &options))
 }
 
 impl GenerationBatch {

@@ -9,7 +9,7 @@ use serde_json::Map;
 use vision_ekipl::data::prompt::{PromptEncoder, PromptOptions};
 use vision_ekipl::model::Qwen2Vl;
 use vision_ekipl::model::config::ModelConfig;
-use vision_ekipl::model::weights::Weights;
+use vision_ekipl::model::parameters::{Holding, Weights};
 use vision_ekipl::record::{ContentPart, Example, ImageSource, Message};
 use vision_ekipl::run::checkpoint;
 
@@ -143,7 +143,7 @@ fn chat_templates() {
 fn load_and_save(world: &World) {
     let device = Device::flex();
     let folder = world.input();
-    let loaded = world.keeps(|| Weights::load(&folder, &device, 1 << 30));
+    let loaded = world.keeps(|| Weights::load(&folder, &Holding::trained(1 << 30), &device));
     let weights = match loaded {
         Ok(weights) => weights,
         Err(error) => return assert_is_a_message(&error.to_string()),

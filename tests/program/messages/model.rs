@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use serde_json::{Value, json};
-use vision_ekipl::model::weights::Weights;
+use vision_ekipl::model::parameters::{Holding, Weights};
 
 use crate::support::golden_path;
 use crate::support::program::{copied_model, edit_json, program, text, training_refused};
@@ -201,7 +201,8 @@ fn a_tokenizer_without_the_vision_tokens() {
 #[test]
 fn a_tensor_larger_than_a_buffer_of_the_device() {
     let folder = golden_path("qwen2vl-tiny");
-    let error = Weights::load(&folder, &Device::flex(), 237_567).expect_err("one byte too few");
+    let error = Weights::load(&folder, &Holding::trained(237_567), &Device::flex())
+        .expect_err("one byte too few");
     let message = error.to_string();
     for word in [
         "`model.embed_tokens.weight` needs a buffer of 237568 bytes, the device allows 237567",
@@ -209,7 +210,7 @@ fn a_tensor_larger_than_a_buffer_of_the_device() {
     ] {
         assert!(message.contains(word), "{message}");
     }
-    Weights::load(&folder, &Device::flex(), 237_568).expect("it fits");
+    Weights::load(&folder, &Holding::trained(237_568), &Device::flex()).expect("it fits");
 }
 
 /// No Linux has Metal, no Mac has Direct3D.

@@ -4,17 +4,17 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensorError, View};
+use half::f16;
+use safetensors::{Dtype, View};
 
 use super::files::{EMBEDDING, HEAD};
-use super::{Parameter, StoredTensor, Weights, WeightsError, host_values};
+use super::{Parameter, StoredTensor, Values, Weights, WeightsError, host_values};
+use crate::kernels::{FrozenMatrix, Storage};
+use crate::model::tensor_file;
 use crate::system::files::{self, Existing};
 
 /// Numbers go into files as they lie in memory, and safetensors are little-endian.
@@ -62,7 +62,7 @@ impl Weights {
             });
             let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
             let path = folder.join(file);
-            write_tensors(&path, views, metadata).map_err(io_error(&path))?;
+            tensor_file::write_tensors(&path, views, metadata).map_err(io_error(&path))?;
         }
         if let Some(index) = &self.layout.index {
             let path = folder.join("model.safetensors.index.json");
@@ -98,7 +98,9 @@ impl Weights {
             let Some(parameter) = self.parameters.get(name) else {
                 continue;
             };
-            let value = parameter.value.clone();
+            let Some(value) = parameter.dense().cloned() else {
+                continue;
+            };
             numbers.push((value.clone() * value.clone()).sum());
             checks.push((name, false));
             if halves.contains(name.as_str()) {
@@ -145,25 +147,6 @@ impl Weights {
     }
 }
 
-/// Writes a safetensors file that whoever may read a new file of this user may read.
-///
-/// # Errors
-/// If it cannot be written; half a file has another name by then and is gone.
-pub fn write_tensors<V: View>(
-    path: &Path,
-    tensors: impl IntoIterator<Item = (String, V)>,
-    metadata: HashMap<String, String>,
-) -> io::Result<()> {
-    // The library renames a temporary file, which only its owner may read; a file made in the usual way knows the mask.
-    let usual = files::open_or_create(path)?.metadata()?.permissions();
-    let written = safetensors::serialize_to_file(tensors, Some(metadata), path);
-    written.map_err(|error| match error {
-        SafeTensorError::IoError(source) => source,
-        other => io::Error::other(other.to_string()),
-    })?;
-    fs::set_permissions(path, usual)
-}
-
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> WeightsError {
     move |source| WeightsError::Io {
         path: path.display().to_string(),
@@ -176,6 +159,22 @@ const fn bytes_of(dtype: Dtype) -> usize {
         Dtype::F32 => 4,
         _ => 2,
     }
+}
+
+/// The bytes of a matrix that is held in the file's own format.
+fn as_stored(matrix: &FrozenMatrix, dtype: Dtype) -> Option<&[u8]> {
+    let same = matches!(
+        (matrix.storage(), dtype),
+        (Storage::F32, Dtype::F32) | (Storage::F16, Dtype::F16) | (Storage::Bf16, Dtype::BF16)
+    );
+    same.then(|| matrix.bytes())
+}
+
+fn decoded(matrix: &FrozenMatrix) -> Vec<f32> {
+    let [rows, columns] = matrix.shape();
+    let mut values = vec![0.0; rows * columns];
+    matrix.copy_rows(0..rows, &mut values);
+    values
 }
 
 /// A parameter as a file wants it; read back from the device only when it is written.
@@ -194,19 +193,14 @@ impl View for StoredView<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let values = host_values(&self.parameter.value);
-        let bytes = match self.dtype {
-            Dtype::F16 => {
-                let values: Vec<f16> = values.into_iter().map(f16::from_f32).collect();
-                bytemuck::cast_slice(values.reinterpret_cast()).to_vec()
-            }
-            Dtype::BF16 => {
-                let values: Vec<bf16> = values.into_iter().map(bf16::from_f32).collect();
-                bytemuck::cast_slice(values.reinterpret_cast()).to_vec()
-            }
-            _ => bytemuck::cast_slice(&values).to_vec(),
+        let values = match &self.parameter.values {
+            Values::Dense(values) => host_values(values),
+            Values::Frozen(matrix) => match as_stored(matrix, self.dtype) {
+                Some(bytes) => return bytes.into(),
+                None => decoded(matrix),
+            },
         };
-        bytes.into()
+        tensor_file::encoded(&values, self.dtype).into()
     }
 
     fn data_len(&self) -> usize {
@@ -218,7 +212,7 @@ impl View for StoredView<'_> {
 mod tests {
     use burn::tensor::Device;
 
-    use super::super::Layout;
+    use super::super::{Holding, Layout};
     use super::*;
 
     fn weights(values: &[(&str, f32)], dtype: Dtype) -> Weights {
@@ -286,10 +280,12 @@ mod tests {
         weights.remove(HEAD);
         let folder = tempfile::tempdir().expect("a folder");
         weights.save(folder.path()).expect("saved");
-        let saved = Weights::load(folder.path(), &Device::flex(), u64::MAX).expect("loaded");
+        let saved = Weights::load(folder.path(), &Holding::trained(u64::MAX), &Device::flex())
+            .expect("loaded");
         for name in [EMBEDDING, HEAD] {
-            let value = &saved.get(name).expect("both stand in the file").value;
-            assert_eq!(host_values(value), [0.5, 2.0], "{name}");
+            let parameter = saved.get(name).expect("both stand in the file");
+            let values = parameter.dense().expect("a vector");
+            assert_eq!(host_values(values), [0.5, 2.0], "{name}");
         }
     }
 
