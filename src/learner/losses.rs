@@ -4,12 +4,24 @@
 
 use burn::tensor::{Tensor, TensorData};
 
+use super::error::LearnError;
+use super::policy::Learner;
 use super::pass::Forward;
 use super::rectangle::{add_rows, split_rows, spread};
-use super::{Entropies, HostPass, LearnError, Learner, MicroBatchResult, entropy, likelihood};
+use super::report::MicroBatchResult;
+use super::score::Entropies;
+use super::{entropy, likelihood};
 use crate::device::read_back;
 use crate::kernels::{PolicyLossInput, policy_loss, policy_loss_metrics};
 use crate::record::TokenBatch;
+
+/// Log-probabilities and entropies on the host, [row][token].
+struct HostPass {
+    logprobs: Vec<Vec<f32>>,
+    entropies: Vec<Vec<f32>>,
+    /// 1 for the most uncertain tokens, if only they have a surrogate.
+    uncertain: Option<Vec<Vec<f32>>>,
+}
 
 impl Learner {
     /// The policy loss of a micro-batch before its backward pass, and all that is known of it by then.

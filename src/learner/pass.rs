@@ -5,9 +5,10 @@
 
 use burn::tensor::Tensor;
 
-use super::{LearnError, Learner};
+use super::error::LearnError;
+use super::policy::Learner;
+use super::score::packed;
 use crate::device::read_back;
-use crate::model::packing::Packed;
 use crate::model::parameters::Weights;
 use crate::model::{BlockGradient, EMBEDDING, FINAL_NORM, HEAD, Qwen2Vl, Recomputation};
 use crate::record::TokenBatch;
@@ -43,16 +44,6 @@ impl Forward {
             Err(LearnError::Loss { found: value })
         }
     }
-}
-
-/// Tokens of a batch without padding.
-pub(super) fn packed(batch: &TokenBatch) -> Packed {
-    let rows: Vec<(usize, &[u32])> = batch
-        .rows
-        .iter()
-        .map(|row| (row.prompt, row.token_ids.as_slice()))
-        .collect();
-    Packed::new(&batch.prompts, &rows)
 }
 
 impl Learner {

@@ -3,7 +3,10 @@
 //!
 //! Knows nothing of losses.
 
-use super::{LearnError, Learner, MicroBatchResult, UpdateReport};
+use super::error::LearnError;
+use super::policy::Learner;
+use super::report::{MicroBatchResult, UpdateReport};
+use super::streaming::Streaming;
 use crate::device::guard;
 use crate::learner::optimizer::gradients::{GradientNorm, Gradients};
 use crate::model::BlockGradient;
@@ -12,16 +15,6 @@ use crate::record::TokenBatch;
 /// The optimizer squares gradients in f32.
 const LARGEST_NORM: f64 = 1.8e19;
 
-/// An update whose gradients are used as they come.
-#[derive(Debug)]
-pub(super) struct Streaming {
-    rate: f64,
-    /// Σ of the squares of all gradients so far.
-    squares: f64,
-    /// Names of the parameters that were updated.
-    updated: Vec<String>,
-}
-
 impl Learner {
     /// The gradients gathered so far, by parameter name.
     #[must_use]
@@ -29,11 +22,44 @@ impl Learner {
         &self.gradients
     }
 
-    /// Forgets the step that had begun.
-    pub(super) fn forget(&mut self) {
-        self.gradients.take();
-        self.micro_batches = 0;
-        self.streaming = None;
+    /// Forward and backward of one micro-batch of the policy loss; gradients add up until [`Learner::apply`].
+    ///
+    /// `token_weights` [row][token] are the shares of each token in the step's loss. Rows without `old_logprobs` use
+    /// the current ones, detached: the first update after a rollout.
+    ///
+    /// # Errors
+    /// If the loss is not finite, or the device fails.
+    pub fn accumulate(
+        &mut self,
+        batch: &TokenBatch,
+        token_weights: &[Vec<f32>],
+    ) -> Result<MicroBatchResult, LearnError> {
+        let during = format!("forward and backward of {} rows", batch.rows.len());
+        guard(&during, || {
+            let found = self.policy_forward(batch, token_weights);
+            let (forward, result) = found.inspect_err(|_| self.forget())?;
+            self.backward(forward)?;
+            Ok(result)
+        })?
+    }
+
+    /// Forward and backward of supervised fine-tuning: −Σ weight · log p over the tokens of every row.
+    ///
+    /// # Errors
+    /// If the loss is not finite, or the device fails.
+    pub fn accumulate_supervised(
+        &mut self,
+        batch: &TokenBatch,
+        token_weight: f32,
+    ) -> Result<f32, LearnError> {
+        let during = format!("forward and backward of {} rows", batch.rows.len());
+        guard(&during, || {
+            let found = self.supervised_forward(batch, token_weight);
+            let forward = found.inspect_err(|_| self.forget())?;
+            let loss = forward.value;
+            self.backward(forward)?;
+            Ok(loss)
+        })?
     }
 
     /// Takes gradients of one block: into the sums of the step, or at once into the weights.

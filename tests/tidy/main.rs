@@ -37,11 +37,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ),
     (
         BARE,
-        "src/model/layers.rs",
-        "whether a layer has a bias, as the checkpoint's config says; crate-private",
-    ),
-    (
-        BARE,
         "src/data/prompt/mod.rs",
         "`skip_special_tokens`, the name and place of Hugging Face's tokenizers",
     ),
