@@ -2,6 +2,7 @@
 //! the same run. `cargo bench --bench kernels -- [--quick] [NAME]`: one repetition instead of five; only matching cases.
 
 mod case;
+mod frozen_matrix;
 mod group_advantage;
 mod policy_loss;
 mod sample_token;
@@ -47,5 +48,6 @@ fn main() {
         sample_token::run(&bench);
         group_advantage::run(&bench);
         policy_loss::run(&bench);
+        frozen_matrix::run(&bench);
     }
 }

@@ -1,7 +1,9 @@
-//! Matrix products of parts of slices: on one thread, where a CPU twin shares out its work among threads itself, or on all.
+//! Matrix products of parts of slices: on one thread, for CPU twins that share out parts themselves, or on all threads.
 //! It knows no operation and no tensor.
 
 use std::marker::PhantomData;
+
+use gemm::Parallelism;
 
 /// A matrix inside a slice: value (r, c) is at `r * row_stride + c * column_stride`.
 #[derive(Debug, Clone, Copy)]
@@ -76,30 +78,19 @@ pub(crate) fn multiply_on_all_threads(
     add: Sum,
 ) {
     let whole = ResultParts::new(result, [left.rows, right.columns]).whole();
-    let threads = gemm::Parallelism::Rayon(0);
-    product(whole, [left, right], 1.0, add, threads);
+    multiply_into(whole.on_all_threads(), left, right, 1.0, add);
 }
 
-/// The same into a part of a larger result, on the calling thread.
+/// The same into a part of a larger result.
 ///
 /// # Panics
 /// If the sizes disagree.
 pub(crate) fn multiply_into(
-    result: ResultPart<'_>,
+    mut result: ResultPart<'_>,
     left: Matrix<'_>,
     right: Matrix<'_>,
     factor: f32,
     add: Sum,
-) {
-    product(result, [left, right], factor, add, gemm::Parallelism::None);
-}
-
-fn product(
-    mut result: ResultPart<'_>,
-    [left, right]: [Matrix<'_>; 2],
-    factor: f32,
-    add: Sum,
-    threads: gemm::Parallelism,
 ) {
     left.check();
     right.check();
@@ -140,7 +131,7 @@ fn product(
             false,
             false,
             false,
-            threads,
+            result.threads,
         );
     }
 }
@@ -171,6 +162,7 @@ impl<'a> ResultParts<'a> {
             start: self.values.as_mut_ptr(),
             shape: self.shape,
             row_stride: self.shape[1],
+            threads: Parallelism::None,
             slice: PhantomData,
         }
     }
@@ -187,6 +179,7 @@ impl<'a> ResultParts<'a> {
                     start: unsafe { start.add(row * all_columns + column) },
                     shape: [rows.min(all_rows - row), columns.min(all_columns - column)],
                     row_stride: all_columns,
+                    threads: Parallelism::None,
                     slice: PhantomData,
                 });
             }
@@ -200,6 +193,7 @@ pub(crate) struct ResultPart<'a> {
     start: *mut f32,
     shape: [usize; 2],
     row_stride: usize,
+    threads: Parallelism,
     slice: PhantomData<&'a mut [f32]>,
 }
 
@@ -210,6 +204,14 @@ impl ResultPart<'_> {
     /// Rows and columns.
     pub fn shape(&self) -> [usize; 2] {
         self.shape
+    }
+
+    /// All threads share the work of its product.
+    pub fn on_all_threads(self) -> Self {
+        Self {
+            threads: Parallelism::Rayon(0),
+            ..self
+        }
     }
 
     /// The values of one row.

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::{
-    AdamWState, AdamWStep, AdvantageRows, PolicyLossInput, PolicyLossOptions, SampleOptions, Spans,
-    Surrogate, TokenLogprobOptions, Visible, WeightMatrix, adamw, attention, group_advantage,
-    policy_loss, rms_norm, rotary, sample_token, swiglu, token_logprob, write_rows,
+    AdamWState, AdamWStep, AdvantageRows, FrozenMatrix, PolicyLossInput, PolicyLossOptions,
+    SampleOptions, Spans, Storage, Surrogate, TokenLogprobOptions, Visible, WeightMatrix, adamw,
+    attention, dropout, group_advantage, policy_loss, rms_norm, rotary, sample_token, swiglu,
+    token_logprob, write_rows,
 };
 use crate::options::ScaleRewards;
 
@@ -39,12 +40,14 @@ impl SelfTest {
 type Run = fn(&Device) -> Vec<f32>;
 
 /// Each kernel with its tolerance.
-const RUNS: [(&str, f32, Run); 12] = [
+const RUNS: [(&str, f32, Run); 14] = [
     ("attention", 1e-4, |device| attentions(device).0),
     ("attention_backward", 1e-4, |device| attentions(device).1),
     ("rms_norm", 1e-5, norms),
     ("swiglu", 1e-5, gates),
     ("rotary", 1e-5, turns),
+    ("dropout", 1e-6, dropped),
+    ("frozen_matrix", 1e-5, frozen_products),
     ("write_rows", 1e-6, rows_written),
     ("token_logprob", 1e-4, |device| token_logprobs(device).0),
     ("token_logprob_backward", 1e-4, |device| {
@@ -275,6 +278,70 @@ fn rows_written(device: &Device) -> Vec<f32> {
     let cache = tensor(values(24, 15), [6, 1, 4], device);
     let rows = tensor(values(8, 16), [2, 1, 4], device);
     host(write_rows(cache, rows, &Arc::from([4, 1])))
+}
+
+/// A third of 39 values zeroed; the gradient.
+fn dropped(device: &Device) -> Vec<f32> {
+    let device = device.clone().autodiff();
+    let x = tensor(values(39, 27), [3, 13], &device).require_grad();
+    let out = dropout(x.clone(), 1.0 / 3.0, 0x0123_4567_89ab_cdef);
+    let factors = tensor(values(39, 28), [3, 13], &device);
+    let gradients = (out.clone() * factors).sum().backward();
+    let gradient = x.grad(&gradients).map_or_else(|| vec![f32::NAN], host);
+    [host(out), gradient].concat()
+}
+
+/// In every storage: products of 17 and of 3 rows with five of seven weight rows, the gradient of the latter to the rows,
+/// and three gathered rows.
+fn frozen_products(device: &Device) -> Vec<f32> {
+    let (all, width) = (7, 33);
+    let products = |storage| {
+        let bytes = stored_bytes(storage, all, width).into();
+        let weight = FrozenMatrix::new([all, width], storage, bytes);
+        let weight = WeightMatrix::Frozen(Arc::new(weight));
+        let many = tensor(values(17 * width, 30), [17, width], device);
+        let few = tensor(values(3 * width, 31), [3, width], device);
+        let upstream = tensor(values(15, 32), [3, 5], device);
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(vec![6i32, 0, 3], [3]), device);
+        [
+            host(weight.linear_rows(many, 1..6)),
+            host(weight.linear_rows(few, 1..6)),
+            host(weight.linear_rows_backward(upstream, 1..6)),
+            host(weight.gather(ids)),
+        ]
+    };
+    let all = Storage::ALL.map(products);
+    all.into_iter().flatten().flatten().collect()
+}
+
+/// The bytes of a matrix; floats are a quarter of the usual values, codes and scales follow their format.
+fn stored_bytes(storage: Storage, all: usize, width: usize) -> Vec<u8> {
+    let quarter = |values: Vec<f32>| values.into_iter().map(|value| value / 4.0);
+    let half = |value: f32| half::f16::from_f32(value).to_le_bytes();
+    let floats = quarter(values(all * width, 29));
+    let blocks = width.div_ceil(32);
+    let row = |row: usize| -> Vec<u8> {
+        let codes = if storage == Storage::Q8 { 32 } else { 16 } * blocks;
+        let scales = if storage == Storage::Q8 {
+            blocks.next_multiple_of(2)
+        } else {
+            2 * blocks
+        };
+        let code = |value: f32| (value * 64.0) as i8 as u8;
+        let codes = values(codes, 33 + row as u32).into_iter().map(code);
+        let scales = values(scales, 43 + row as u32).into_iter();
+        codes
+            .chain(scales.flat_map(|value| half(value / 32.0)))
+            .collect()
+    };
+    match storage {
+        Storage::F32 => floats.flat_map(f32::to_le_bytes).collect(),
+        Storage::Bf16 => floats
+            .flat_map(|value| half::bf16::from_f32(value).to_le_bytes())
+            .collect(),
+        Storage::F16 => floats.flat_map(half).collect(),
+        Storage::Q8 | Storage::Q4 => (0..all).flat_map(row).collect(),
+    }
 }
 
 /// A vocabulary for the small search and one for the large.

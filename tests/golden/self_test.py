@@ -255,6 +255,66 @@ def adamw():
     return parameters + means + squares
 
 
+def mixed(word):
+    word = (word ^ (word >> 16)) * 0x85EBCA6B & WORD
+    word = (word ^ (word >> 13)) * 0xC2B2AE35 & WORD
+    return word ^ (word >> 16)
+
+
+def dropout():
+    """A third of 39 values zeroed by the hash of their place; the gradient has the same mask."""
+    long = 0xFFFFFFFFFFFFFFFF
+    probability = single(1 / 3)
+    key = 0x0123456789ABCDEF + 0x9E3779B97F4A7C15 & long
+    key = (key ^ (key >> 30)) * 0xBF58476D1CE4E5B9 & long
+    key = (key ^ (key >> 27)) * 0x94D049BB133111EB & long
+    key ^= key >> 31
+    threshold = round(probability * WORD)
+    kept = [mixed(mixed(index + key & WORD) ^ (key >> 32)) >= threshold for index in range(39)]
+    of = lambda column: [value / (1 - probability) if keep else 0.0 for value, keep in zip(column, kept)]
+    return of(values(39, 27)) + of(values(39, 28))
+
+
+def stored_matrix(storage, all_rows, width):
+    """The bytes of `stored_bytes` in self_test.rs, read by the definition of each storage."""
+    floats = [value / 4 for value in values(all_rows * width, 29)]
+    half = lambda value: struct.unpack("e", struct.pack("e", value))[0]
+    if storage == "f32":
+        return rows(floats, width)
+    if storage == "bf16":
+        bits = [struct.unpack("I", struct.pack("f", value))[0] for value in floats]
+        bits = [word + 0x7FFF + (word >> 16 & 1) & 0xFFFF0000 for word in bits]
+        return rows([struct.unpack("f", struct.pack("I", word))[0] for word in bits], width)
+    if storage == "f16":
+        return rows([half(value) for value in floats], width)
+    blocks, matrix = (width + 31) // 32, []
+    for row in range(all_rows):
+        if storage == "q8":
+            codes = [int(value * 64) for value in values(32 * blocks, 33 + row)]
+            scales = [half(value / 32) for value in values(blocks + blocks % 2, 43 + row)]
+            matrix.append([codes[i] * scales[i // 32] for i in range(width)])
+        else:
+            codes = [int(value * 64) & 255 for value in values(16 * blocks, 33 + row)]
+            lines = [half(value / 32) for value in values(2 * blocks, 43 + row)]
+            nibble = lambda i: codes[i // 32 * 16 + i % 16] >> (4 if i % 32 >= 16 else 0) & 15
+            matrix.append([nibble(i) * lines[i // 32 * 2] + lines[i // 32 * 2 + 1] for i in range(width)])
+    return matrix
+
+
+def frozen_matrix():
+    """In every storage: products of 17 and of 3 rows with rows 1 to 5 of 7, the gradient to the latter, rows 6, 0 and 3."""
+    width, result = 33, []
+    for storage in ("f32", "bf16", "f16", "q8", "q4"):
+        matrix = stored_matrix(storage, 7, width)
+        for count, stream in ((17, 30), (3, 31)):
+            for x in rows(values(count * width, stream), width):
+                result += [math.fsum(a * b for a, b in zip(x, matrix[row])) for row in range(1, 6)]
+        for upstream in rows(values(15, 32), 5):
+            result += [math.fsum(upstream[r] * matrix[1 + r][c] for r in range(5)) for c in range(width)]
+        result += matrix[6] + matrix[0] + matrix[3]
+    return result
+
+
 small = token_logprob(5, 8, 261, 0.7, True, True, 1)
 large = token_logprob(3, 8, 5000, 1.0, False, False, 125)
 results = {
@@ -263,6 +323,8 @@ results = {
     "rms_norm": rms_norm(),
     "swiglu": swiglu(),
     "rotary": rotary(),
+    "dropout": dropout(),
+    "frozen_matrix": frozen_matrix(),
     "write_rows": write_rows(),
     "token_logprob": small[0] + large[0],
     "token_logprob_backward": small[1] + large[1],

@@ -87,15 +87,15 @@ fn products_equal_their_definition_in_every_storage() {
                 let mut graph = (found.clone() * factors).sum().backward();
                 let gradient = input.grad_remove(&mut graph).expect("tracked");
                 let back = frozen.linear_rows_backward(above.clone(), rows.clone());
-                assert_close(&what, &values(found.inner()), &y, 1e-5, 1e-5);
-                assert_close(&what, &values(gradient), &to_x, 1e-5, 1e-5);
-                assert_close(&what, &values(back), &to_x, 1e-5, 1e-5);
+                assert_close(&what, &values(found.inner()), &y, 5e-5, 1e-5);
+                assert_close(&what, &values(gradient), &to_x, 5e-5, 1e-5);
+                assert_close(&what, &values(back), &to_x, 5e-5, 1e-5);
                 let dense_y = dense.linear_rows(input.clone().inner(), rows.clone());
                 let dense_back = dense.linear_rows_backward(above, rows.clone());
-                assert_close(&what, &values(dense_y), &y, 1e-5, 1e-5);
-                assert_close(&what, &values(dense_back), &to_x, 1e-5, 1e-5);
+                assert_close(&what, &values(dense_y), &y, 5e-5, 1e-5);
+                assert_close(&what, &values(dense_back), &to_x, 5e-5, 1e-5);
                 if rows.len() == all {
-                    assert_close(&what, &values(frozen.linear(input.inner())), &y, 1e-5, 1e-5);
+                    assert_close(&what, &values(frozen.linear(input.inner())), &y, 5e-5, 1e-5);
                 }
             }
         }

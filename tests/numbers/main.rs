@@ -10,6 +10,7 @@ mod external_ratios_match_formulas;
 mod gradients_match_finite_difference;
 mod kernels_adamw;
 mod kernels_attention;
+mod kernels_dropout;
 mod kernels_frozen_matrix;
 mod kernels_group_advantage;
 mod kernels_layers;

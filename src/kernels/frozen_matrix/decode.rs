@@ -2,36 +2,31 @@
 
 use std::ops::Range;
 
-use super::storage::{BLOCK, Storage};
-use crate::kernels::vector_math::{VectorTask, multiply_add, run};
+use super::storage::{BLOCK, Storage, Stored};
+use crate::kernels::vector_math::{VectorTask, multiply_add};
 
-/// Decodes the values `columns` of one stored row of `width` values into `out`.
-///
-/// `columns` begins at a multiple of [`BLOCK`].
-pub(super) fn decode_row(
-    storage: Storage,
-    row: &[u8],
-    width: usize,
-    columns: Range<usize>,
-    out: &mut [f32],
-) {
-    debug_assert!(columns.start % BLOCK == 0 && columns.end <= width);
-    debug_assert_eq!(out.len(), columns.len());
-    run(Row {
-        storage,
-        bytes: row,
-        width,
-        columns,
-        out,
-    });
-}
-
-struct Row<'a> {
+/// Some values of one stored row, to be decoded.
+pub(super) struct Row<'a> {
     storage: Storage,
     bytes: &'a [u8],
     width: usize,
     columns: Range<usize>,
     out: &'a mut [f32],
+}
+
+impl<'a> Row<'a> {
+    /// The values `columns` of a row, into `out`; they begin at a multiple of [`BLOCK`].
+    #[inline(always)]
+    pub fn new(matrix: Stored<'a>, row: usize, columns: Range<usize>, out: &'a mut [f32]) -> Self {
+        debug_assert!(columns.start % BLOCK == 0 && columns.len() == out.len());
+        Self {
+            storage: matrix.storage,
+            bytes: matrix.rows(row..row + 1),
+            width: matrix.shape[1],
+            columns,
+            out,
+        }
+    }
 }
 
 impl VectorTask for Row<'_> {
@@ -87,54 +82,61 @@ pub(super) fn from_half(half: u16) -> f32 {
     f32::from_bits(bits | u32::from(half & 0x8000) << 16)
 }
 
-/// One f16 at a place in bytes.
+/// Decodes block by block; the values of a last block that is not whole go through a buffer.
+///
+/// Loops over arrays, here and below: iterators of the standard library are not inlined into every part of the crate, and
+/// what is not inlined is not compiled for the vector instructions of [`run`](crate::kernels::vector_math::run).
 #[inline(always)]
-fn half_at(bytes: &[u8], place: usize) -> f32 {
-    from_half(u16::from_le_bytes([bytes[2 * place], bytes[2 * place + 1]]))
-}
-
-/// Decodes whole blocks; the values of a last block that is not whole go through a buffer.
-#[inline(always)]
-fn for_blocks(columns: Range<usize>, out: &mut [f32], block: impl Fn(usize, &mut [f32; BLOCK])) {
-    let first = columns.start / BLOCK;
-    let (whole, rest) = out.as_chunks_mut::<BLOCK>();
-    for (index, values) in whole.iter_mut().enumerate() {
-        block(first + index, values);
+fn eight_bits(row: Row<'_>) {
+    let (codes, scales) = row.bytes.split_at(row.width.div_ceil(BLOCK) * BLOCK);
+    let codes = &codes.as_chunks::<BLOCK>().0[row.columns.start / BLOCK..];
+    let scales = &scales.as_chunks::<2>().0[row.columns.start / BLOCK..];
+    let (whole, rest) = row.out.as_chunks_mut::<BLOCK>();
+    for block in 0..whole.len() {
+        eight_bit_block(&codes[block], scales[block], &mut whole[block]);
     }
     if !rest.is_empty() {
         let mut values = [0.0; BLOCK];
-        block(first + whole.len(), &mut values);
+        eight_bit_block(&codes[whole.len()], scales[whole.len()], &mut values);
         rest.copy_from_slice(&values[..rest.len()]);
     }
 }
 
 #[inline(always)]
-fn eight_bits(row: Row<'_>) {
-    let blocks = row.width.div_ceil(BLOCK);
-    let (codes, scales) = row.bytes.split_at(blocks * BLOCK);
-    let codes = codes.as_chunks::<BLOCK>().0;
-    for_blocks(row.columns, row.out, |block, values| {
-        let scale = half_at(scales, block);
-        for (value, code) in values.iter_mut().zip(&codes[block]) {
-            *value = f32::from(code.cast_signed()) * scale;
-        }
-    });
+fn eight_bit_block(codes: &[u8; BLOCK], scale: [u8; 2], out: &mut [f32; BLOCK]) {
+    let scale = from_half(u16::from_le_bytes(scale));
+    for index in 0..BLOCK {
+        out[index] = f32::from(codes[index].cast_signed()) * scale;
+    }
 }
 
 #[inline(always)]
 fn four_bits<const FMA: bool>(row: Row<'_>) {
-    let blocks = row.width.div_ceil(BLOCK);
-    let (codes, scales) = row.bytes.split_at(blocks * BLOCK / 2);
-    let codes = codes.as_chunks::<{ BLOCK / 2 }>().0;
-    for_blocks(row.columns, row.out, |block, values| {
-        let step = half_at(scales, 2 * block);
-        let lowest = half_at(scales, 2 * block + 1);
-        let (low, high) = values.split_at_mut(BLOCK / 2);
-        for ((low, high), code) in low.iter_mut().zip(high).zip(&codes[block]) {
-            *low = multiply_add::<FMA>(f32::from(code & 15), step, lowest);
-            *high = multiply_add::<FMA>(f32::from(code >> 4), step, lowest);
-        }
-    });
+    let (codes, lines) = row.bytes.split_at(row.width.div_ceil(BLOCK) * BLOCK / 2);
+    let codes = &codes.as_chunks::<{ BLOCK / 2 }>().0[row.columns.start / BLOCK..];
+    let lines = &lines.as_chunks::<4>().0[row.columns.start / BLOCK..];
+    let (whole, rest) = row.out.as_chunks_mut::<BLOCK>();
+    for block in 0..whole.len() {
+        four_bit_block::<FMA>(&codes[block], lines[block], &mut whole[block]);
+    }
+    if !rest.is_empty() {
+        let mut values = [0.0; BLOCK];
+        four_bit_block::<FMA>(&codes[whole.len()], lines[whole.len()], &mut values);
+        rest.copy_from_slice(&values[..rest.len()]);
+    }
+}
+
+#[inline(always)]
+fn four_bit_block<const FMA: bool>(codes: &[u8; BLOCK / 2], line: [u8; 4], out: &mut [f32; BLOCK]) {
+    let step = from_half(u16::from_le_bytes([line[0], line[1]]));
+    let lowest = from_half(u16::from_le_bytes([line[2], line[3]]));
+    let (low, high) = out.split_at_mut(BLOCK / 2);
+    for index in 0..BLOCK / 2 {
+        low[index] = multiply_add::<FMA>(f32::from(codes[index] & 15), step, lowest);
+    }
+    for index in 0..BLOCK / 2 {
+        high[index] = multiply_add::<FMA>(f32::from(codes[index] >> 4), step, lowest);
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Launches the shaders on a stored matrix that is on the GPU, part by part. It knows buffers and variants.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use burn::backend::ops::IntTensorOps;
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
 use burn::cubecl::prelude::BufferIOAttr::{ReadOnly, ReadWrite};
-use burn::tensor::{DType, IntDType};
+use burn::tensor::{DType, Device, IntDType, Tensor};
 
 use super::upload::Part;
 use super::{FrozenMatrix, Storage};
@@ -77,30 +78,35 @@ fn shader(pass: Pass, storage: Storage) -> Shader {
 }
 
 const INDEX: &str = include_str!("../../../shaders/shared/index.wgsl");
+const HALF: &str = include_str!("../../../shaders/shared/half.wgsl");
+const F32: &str = include_str!("../../../shaders/shared/frozen_f32.wgsl");
+const BF16: &str = include_str!("../../../shaders/shared/frozen_bf16.wgsl");
+const F16: &str = include_str!("../../../shaders/shared/frozen_f16.wgsl");
+const Q8: &str = include_str!("../../../shaders/shared/frozen_q8.wgsl");
+const Q4: &str = include_str!("../../../shaders/shared/frozen_q4.wgsl");
 
 /// How the words of a storage are read.
 fn shared(storage: Storage) -> &'static [&'static str] {
     match storage {
-        Storage::F32 => &[
-            INDEX,
-            include_str!("../../../shaders/shared/frozen_f32.wgsl"),
-        ],
-        Storage::Bf16 => &[
-            INDEX,
-            include_str!("../../../shaders/shared/frozen_bf16.wgsl"),
-        ],
-        Storage::F16 => &[
-            INDEX,
-            include_str!("../../../shaders/shared/frozen_f16.wgsl"),
-        ],
-        Storage::Q8 => &[
-            INDEX,
-            include_str!("../../../shaders/shared/frozen_q8.wgsl"),
-        ],
-        Storage::Q4 => &[
-            INDEX,
-            include_str!("../../../shaders/shared/frozen_q4.wgsl"),
-        ],
+        Storage::F32 => &[INDEX, F32],
+        Storage::Bf16 => &[INDEX, BF16],
+        Storage::F16 => &[INDEX, HALF, F16],
+        Storage::Q8 => &[INDEX, HALF, Q8],
+        Storage::Q4 => &[INDEX, HALF, Q4],
+    }
+}
+
+impl FrozenMatrix {
+    /// Uploads the matrix if `device` is a GPU that has not got it yet; the first product would.
+    pub fn prepare(&self, device: &Device) {
+        let probe = Tensor::<1>::zeros([1], &device.clone().inner());
+        if let Ok(probe) = probe.try_into_primitive::<CubeBackend>() {
+            self.parts(&probe);
+        }
+    }
+
+    fn parts(&self, like: &CubeTensor) -> Arc<[Part]> {
+        self.uploads.parts(self.stored(), like)
     }
 }
 
@@ -114,7 +120,7 @@ pub(super) struct Parts<'a> {
 
 /// `x [n, in] · W[rows]ᵀ`, `[n, rows]`.
 pub(super) fn linear(x: CubeTensor, weight: &FrozenMatrix, rows: Range<usize>) -> CubeTensor {
-    let parts = weight.uploads.parts(weight, &x);
+    let parts = weight.parts(&x);
     Parts::new(weight, &parts).linear(x, rows)
 }
 
@@ -124,13 +130,13 @@ pub(super) fn linear_backward(
     weight: &FrozenMatrix,
     rows: Range<usize>,
 ) -> CubeTensor {
-    let parts = weight.uploads.parts(weight, &upstream);
+    let parts = weight.parts(&upstream);
     Parts::new(weight, &parts).linear_backward(upstream, rows)
 }
 
 /// Row `ids[i]` of W as row i; NaN where there is no such row.
 pub(super) fn gather(ids: CubeTensor, weight: &FrozenMatrix) -> CubeTensor {
-    let parts = weight.uploads.parts(weight, &ids);
+    let parts = weight.parts(&ids);
     Parts::new(weight, &parts).gather(ids)
 }
 
@@ -243,7 +249,7 @@ impl<'a> Parts<'a> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Int, Tensor, TensorData};
+    use burn::tensor::{Int, TensorData};
 
     use super::super::twin;
     use super::super::upload::upload;
@@ -292,7 +298,7 @@ mod tests {
                 let x: Vec<f32> = (0..count * width).map(|index| value(index + 5)).collect();
                 let upstream: Vec<f32> = (0..count * rows.len()).map(value).collect();
                 let x_tensor = on_gpu(&x, [count, width]);
-                let uploaded = upload(&matrix, &x_tensor, limit);
+                let uploaded = upload(matrix.stored(), &x_tensor, limit);
                 assert_eq!(uploaded.len(), 5, "parts of five rows");
                 let parts = Parts::new(&matrix, &uploaded);
                 let y = values(parts.linear(x_tensor, rows.clone()));

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::decode::decode_row;
+use super::decode::Row;
 use super::encode::encode_row;
-use super::storage::{SharedBytes, Storage};
+use super::storage::{SharedBytes, Storage, Stored};
 use super::upload::Uploads;
-use crate::kernels::vector_math::rows_per_task;
+use crate::kernels::vector_math::{rows_per_task, run};
 
 /// An immutable matrix `[rows, columns]` = `[out, in]`; it lives in an `Arc`.
 ///
@@ -110,16 +110,21 @@ impl FrozenMatrix {
 
     /// Values of one row; `columns` begins at a multiple of the block size.
     pub(super) fn copy_row(&self, row: usize, columns: Range<usize>, out: &mut [f32]) {
-        let bytes = self.row_bytes(row..row + 1);
-        decode_row(self.storage, bytes, self.shape[1], columns, out);
+        run(Row::new(self.stored(), row, columns, out));
     }
 
-    /// The bytes of some rows.
-    pub(super) fn row_bytes(&self, rows: Range<usize>) -> &[u8] {
-        let size = self.storage.row_bytes(self.shape[1]);
-        &self.bytes[rows.start * size..rows.end * size]
+    /// Its values as they lie in memory.
+    #[inline(always)]
+    pub(super) fn stored(&self) -> Stored<'_> {
+        Stored {
+            storage: self.storage,
+            shape: self.shape,
+            bytes: &self.bytes,
+        }
     }
 
+    /// # Panics
+    /// If the rows are outside of the matrix.
     pub(super) fn check_rows(&self, rows: &Range<usize>) {
         assert!(
             rows.start <= rows.end && rows.end <= self.shape[0],

@@ -8,6 +8,7 @@ mod autodiff;
 mod backends;
 mod decode;
 mod encode;
+mod few_rows;
 mod gpu;
 mod matrix;
 mod storage;

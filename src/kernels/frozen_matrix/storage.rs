@@ -43,6 +43,33 @@ impl Storage {
     }
 }
 
+/// A stored matrix as it lies in memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stored<'a> {
+    pub storage: Storage,
+    /// `[rows, columns]`
+    pub shape: [usize; 2],
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Stored<'a> {
+    /// The bytes of some rows.
+    #[inline(always)]
+    pub fn rows(self, rows: Range<usize>) -> &'a [u8] {
+        let size = self.storage.row_bytes(self.shape[1]);
+        &self.bytes[rows.start * size..rows.end * size]
+    }
+
+    /// The values of some rows where they are, if they are f32 in this machine's order and aligned.
+    #[inline(always)]
+    pub fn floats(self, rows: Range<usize>) -> Option<&'a [f32]> {
+        if self.storage != Storage::F32 || cfg!(target_endian = "big") {
+            return None;
+        }
+        bytemuck::try_cast_slice(self.rows(rows)).ok()
+    }
+}
+
 /// Bytes that somebody owns, a mapped file or a vector, and that many may read.
 #[derive(Clone)]
 pub struct SharedBytes {

@@ -1,31 +1,39 @@
 //! The products on slices: the oracle of the parity tests and the path of the CPU device.
-//! It knows no tensors; blocks of weight rows are decoded into a scratch of each thread and shared out among threads.
+//! It knows no tensors.
+//!
+//! Up to [`FEW_ROWS`] rows of x are multiplied with four weight rows at a time, whose bytes are read once. For more rows a
+//! chunk of weight rows is decoded into a scratch that the last cache holds, and all threads work on its product.
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::FrozenMatrix;
+use super::few_rows::{self, FEW_ROWS};
+use super::{FrozenMatrix, Storage};
 use crate::kernels::product::{Matrix, ResultParts, Sum, multiply_into};
+
+/// Decoded values that exist at a time: 8 MiB.
+const CHUNK_VALUES: usize = 1 << 21;
 
 /// `x [n, in] · W[rows]ᵀ`, `[n, rows]`.
 pub(super) fn linear(x: &[f32], weight: &FrozenMatrix, rows: Range<usize>) -> Vec<f32> {
     let [_, width] = weight.shape();
     let count = x.len() / width.max(1);
     let mut result = vec![0.0; count * rows.len()];
+    if count <= FEW_ROWS {
+        few_rows::linear(x, weight, rows, &mut result);
+        return result;
+    }
     let x = Matrix::rows(x, [count, width], width);
-    let block = rows_per_block(width);
-    ResultParts::new(&mut result, [count, rows.len()])
-        .tiles([count.max(1), block])
-        .into_par_iter()
-        .enumerate()
-        .for_each_init(Vec::new, |scratch, (index, part)| {
-            let start = rows.start + index * block;
-            let end = (start + block).min(rows.end);
-            let values = decoded(weight, start..end, scratch);
-            let values = Matrix::rows(values, [end - start, width], width);
-            multiply_into(part, x, values.transposed(), 1.0, Sum::Replace);
-        });
+    let chunk = rows_per_chunk(weight);
+    let parts = ResultParts::new(&mut result, [count, rows.len()]).tiles([count, chunk]);
+    let mut scratch = Vec::new();
+    for (index, part) in parts.into_iter().enumerate() {
+        let start = rows.start + index * chunk;
+        let chunk = start..(start + chunk).min(rows.end);
+        let shape = [chunk.len(), width];
+        let values = Matrix::rows(values(weight, chunk, &mut scratch), shape, width);
+        let part = part.on_all_threads();
+        multiply_into(part, x, values.transposed(), 1.0, Sum::Replace);
+    }
     result
 }
 
@@ -38,19 +46,16 @@ pub(super) fn linear_backward(
     let [_, width] = weight.shape();
     let count = upstream.len() / rows.len().max(1);
     let mut result = vec![0.0; count * width];
-    let block = rows_per_block(width);
+    let chunk = rows_per_chunk(weight);
     let mut scratch = Vec::new();
-    for start in rows.clone().step_by(block) {
-        let end = (start + block).min(rows.end);
-        let values = decoded(weight, start..end, &mut scratch);
-        let values = Matrix::rows(values, [end - start, width], width);
-        let upstream = Matrix::rows(
-            &upstream[start - rows.start..],
-            [count, end - start],
-            rows.len(),
-        );
+    for start in rows.clone().step_by(chunk) {
+        let chunk = start..(start + chunk).min(rows.end);
+        let shape = [count, chunk.len()];
+        let upstream = Matrix::rows(&upstream[start - rows.start..], shape, rows.len());
+        let shape = [chunk.len(), width];
+        let values = Matrix::rows(values(weight, chunk, &mut scratch), shape, width);
         let part = ResultParts::new(&mut result, [count, width]).whole();
-        multiply_into(part, upstream, values, 1.0, Sum::Add);
+        multiply_into(part.on_all_threads(), upstream, values, 1.0, Sum::Add);
     }
     result
 }
@@ -67,19 +72,25 @@ pub(super) fn gather(ids: &[i64], weight: &FrozenMatrix) -> Vec<f32> {
     result
 }
 
-/// The values of some rows in a scratch that is kept.
-fn decoded<'a>(weight: &FrozenMatrix, rows: Range<usize>, scratch: &'a mut Vec<f32>) -> &'a [f32] {
-    let [_, width] = weight.shape();
-    scratch.resize(rows.len() * width, 0.0);
-    for (values, row) in scratch.chunks_exact_mut(width.max(1)).zip(rows) {
-        weight.copy_row(row, 0..width, values);
+/// Weight rows that are multiplied at a time: all of them where nothing has to be decoded.
+fn rows_per_chunk(weight: &FrozenMatrix) -> usize {
+    let [rows, width] = weight.shape();
+    if weight.storage() == Storage::F32 && weight.stored().floats(0..rows).is_some() {
+        return rows.max(1);
     }
-    scratch
+    (CHUNK_VALUES / width.max(1)).max(64)
 }
 
-/// Values of decoded rows that one thread keeps in its cache.
-const SCRATCH_VALUES: usize = 1 << 17;
-
-fn rows_per_block(width: usize) -> usize {
-    (SCRATCH_VALUES / width.max(1)).clamp(16, 256)
+/// The values of some rows: where they are, or decoded into a scratch that is kept.
+fn values<'a>(
+    weight: &'a FrozenMatrix,
+    rows: Range<usize>,
+    scratch: &'a mut Vec<f32>,
+) -> &'a [f32] {
+    if let Some(values) = weight.stored().floats(rows.clone()) {
+        return values;
+    }
+    scratch.resize(rows.len() * weight.shape()[1], 0.0);
+    weight.copy_rows(rows, scratch);
+    scratch
 }

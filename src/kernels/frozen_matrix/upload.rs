@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::backend::wgpu::CubeTensor;
 use burn::tensor::{Bytes, DType};
 
-use super::FrozenMatrix;
+use super::storage::Stored;
 use crate::kernels::launch::empty;
 
 /// Bytes that are copied at a time: what an upload takes of the host's memory.
@@ -34,7 +34,7 @@ pub(super) struct Uploads(Mutex<Vec<Arc<[Part]>>>);
 
 impl Uploads {
     /// The parts on the device of `like`; the first call uploads them.
-    pub fn parts(&self, matrix: &FrozenMatrix, like: &CubeTensor) -> Arc<[Part]> {
+    pub fn parts(&self, matrix: Stored<'_>, like: &CubeTensor) -> Arc<[Part]> {
         let mut uploads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let here = |parts: &&Arc<[Part]>| parts[0].words.device == like.device;
         if let Some(parts) = uploads.iter().find(here) {
@@ -51,19 +51,20 @@ impl Uploads {
 ///
 /// # Panics
 /// If one row alone is larger.
-pub(super) fn upload(matrix: &FrozenMatrix, like: &CubeTensor, limit: usize) -> Arc<[Part]> {
-    let [rows, columns] = matrix.shape();
-    let row_bytes = matrix.storage().row_bytes(columns).max(1);
+pub(super) fn upload(matrix: Stored<'_>, like: &CubeTensor, limit: usize) -> Arc<[Part]> {
+    let [rows, columns] = matrix.shape;
+    let row_bytes = matrix.storage.row_bytes(columns).max(1);
     let at_a_time = limit / row_bytes;
     assert!(
         at_a_time > 0,
-        "{matrix:?}: one row has {row_bytes} bytes, and the adapter binds {limit} at most"
+        "one row of a matrix {:?} has {row_bytes} bytes, and the adapter binds {limit} at most",
+        matrix.shape
     );
     (0..rows.max(1))
         .step_by(at_a_time)
         .map(|start| {
             let rows = start..(start + at_a_time).min(rows);
-            let words = words(matrix.row_bytes(rows.clone()), like);
+            let words = words(matrix.rows(rows.clone()), like);
             Part { rows, words }
         })
         .collect()
@@ -75,7 +76,7 @@ fn words(bytes: &[u8], like: &CubeTensor) -> CubeTensor {
     let count = bytes.len().div_ceil(4);
     // Exact in size and never moved: what lives as long as the run stays out of the pools.
     let tensor = client.memory_persistent_allocation((), |()| empty(like, [count], DType::U32));
-    let size = tensor.handle.size();
+    let size = tensor.handle.size_in_used();
     for (index, chunk) in bytes.chunks(CHUNK_BYTES).enumerate() {
         let mut chunk = chunk.to_vec();
         chunk.resize(chunk.len().next_multiple_of(4), 0);
