@@ -110,32 +110,57 @@ fn eight_bit_block(codes: &[u8; BLOCK], scale: [u8; 2], out: &mut [f32; BLOCK]) 
     }
 }
 
+/// Blocks whose steps and lowest values are decoded together.
+const BATCH: usize = 16;
+
 #[inline(always)]
 fn four_bits<const FMA: bool>(row: Row<'_>) {
     let (codes, lines) = row.bytes.split_at(row.width.div_ceil(BLOCK) * BLOCK / 2);
     let codes = &codes.as_chunks::<{ BLOCK / 2 }>().0[row.columns.start / BLOCK..];
     let lines = &lines.as_chunks::<4>().0[row.columns.start / BLOCK..];
     let (whole, rest) = row.out.as_chunks_mut::<BLOCK>();
-    for block in 0..whole.len() {
-        four_bit_block::<FMA>(&codes[block], lines[block], &mut whole[block]);
+    for first in (0..whole.len()).step_by(BATCH) {
+        let size = BATCH.min(whole.len() - first);
+        let mut words = [0; BATCH];
+        for index in 0..size {
+            words[index] = u32::from_le_bytes(lines[first + index]);
+        }
+        let mut steps = [0.0; BATCH];
+        let mut lowest = [0.0; BATCH];
+        for index in 0..BATCH {
+            steps[index] = from_half(words[index] as u16);
+            lowest[index] = from_half((words[index] >> 16) as u16);
+        }
+        for index in 0..size {
+            let line = [steps[index], lowest[index]];
+            four_bit_block::<FMA>(&codes[first + index], line, &mut whole[first + index]);
+        }
     }
     if !rest.is_empty() {
+        let word = u32::from_le_bytes(lines[whole.len()]);
+        let line = [from_half(word as u16), from_half((word >> 16) as u16)];
         let mut values = [0.0; BLOCK];
-        four_bit_block::<FMA>(&codes[whole.len()], lines[whole.len()], &mut values);
+        four_bit_block::<FMA>(&codes[whole.len()], line, &mut values);
         rest.copy_from_slice(&values[..rest.len()]);
     }
 }
 
 #[inline(always)]
-fn four_bit_block<const FMA: bool>(codes: &[u8; BLOCK / 2], line: [u8; 4], out: &mut [f32; BLOCK]) {
-    let step = from_half(u16::from_le_bytes([line[0], line[1]]));
-    let lowest = from_half(u16::from_le_bytes([line[2], line[3]]));
+fn four_bit_block<const FMA: bool>(
+    codes: &[u8; BLOCK / 2],
+    [step, lowest]: [f32; 2],
+    out: &mut [f32; BLOCK],
+) {
+    let mut wide = [0i32; BLOCK / 2];
+    for index in 0..BLOCK / 2 {
+        wide[index] = i32::from(codes[index]);
+    }
     let (low, high) = out.split_at_mut(BLOCK / 2);
     for index in 0..BLOCK / 2 {
-        low[index] = multiply_add::<FMA>(f32::from(codes[index] & 15), step, lowest);
+        low[index] = multiply_add::<FMA>((wide[index] & 15) as f32, step, lowest);
     }
     for index in 0..BLOCK / 2 {
-        high[index] = multiply_add::<FMA>(f32::from(codes[index] >> 4), step, lowest);
+        high[index] = multiply_add::<FMA>((wide[index] >> 4) as f32, step, lowest);
     }
 }
 

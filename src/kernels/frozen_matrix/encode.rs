@@ -1,4 +1,20 @@
 //! Values stored in a format, row by row. It knows formats and their rounding, not where the values come from.
+//!
+//! Why 4-bit blocks have a step and a lowest value (5 bits a value), found by a search for the least squared error. Error of
+//! the weights in percent, blocks of 32, of Gaussian, Laplacian and Gaussian values of which one in a hundred is ten times as
+//! large; and mean absolute change of the log-probability of a token of text under SmolLM2-135M-Instruct, layers alone:
+//!
+//! | format | bits | Gauss | Laplace | outliers | change |
+//! |---|---|---|---|---|---|
+//! | symmetric steps from the largest value | 4.5 | 8.6 | 10.7 | 14.4 | 0.57 |
+//! | NF4 codebook from the largest value | 4.5 | 8.7 | 9.3 | 11.0 | 0.53 |
+//! | step and lowest value from the ends | 5 | 7.8 | 9.2 | 10.0 | 0.55 |
+//! | step and lowest value, searched | 5 | 7.0 | 8.3 | 9.1 | 0.36 |
+//! | 8 bits | 8.5 | | | | 0.03 |
+//!
+//! The published weights of that model lie on sixteen steps in blocks of 32 already, and change by nothing here; for the table
+//! its columns were scaled at random and the scales undone in the layer before, which computes the same. So models that
+//! were rounded to blocks of even steps before (GGUF's Q4_0 and Q4_1, GPTQ, AWQ) keep their values in this format.
 
 use half::{bf16, f16};
 
@@ -262,7 +278,7 @@ mod tests {
     #[test]
     fn values_on_a_line_keep_their_values() {
         for (count, codes) in [(BLOCK, 16), (19, 16), (BLOCK, 14), (BLOCK, 12)] {
-            let value = |index: usize| -0.75 + 0.0137_329_1 * ((index * 5 + 3) % codes) as f32;
+            let value = |index: usize| -0.75 + 0.013_732_91 * ((index * 5 + 3) % codes) as f32;
             let values: Vec<f32> = (0..count).map(value).collect();
             let mut row = vec![0; Storage::Q4.row_bytes(count)];
             encode_row(Storage::Q4, &values, &mut row);

@@ -4,6 +4,7 @@
 //! Up to [`FEW_ROWS`] rows of x are multiplied with four weight rows at a time, whose bytes are read once. For more rows a
 //! chunk of weight rows is decoded into a scratch that the last cache holds, and all threads work on its product.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use super::few_rows::{self, FEW_ROWS};
@@ -12,6 +13,11 @@ use crate::kernels::product::{Matrix, ResultParts, Sum, multiply_into};
 
 /// Decoded values that exist at a time: 8 MiB.
 const CHUNK_VALUES: usize = 1 << 21;
+
+thread_local! {
+    /// Decoded values, kept from call to call: memory that is new has to be cleared page by page.
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
 
 /// `x [n, in] · W[rows]ᵀ`, `[n, rows]`.
 pub(super) fn linear(x: &[f32], weight: &FrozenMatrix, rows: Range<usize>) -> Vec<f32> {
@@ -25,7 +31,7 @@ pub(super) fn linear(x: &[f32], weight: &FrozenMatrix, rows: Range<usize>) -> Ve
     let x = Matrix::rows(x, [count, width], width);
     let chunk = rows_per_chunk(weight);
     let parts = ResultParts::new(&mut result, [count, rows.len()]).tiles([count, chunk]);
-    let mut scratch = Vec::new();
+    let mut scratch = SCRATCH.take();
     for (index, part) in parts.into_iter().enumerate() {
         let start = rows.start + index * chunk;
         let chunk = start..(start + chunk).min(rows.end);
@@ -34,6 +40,7 @@ pub(super) fn linear(x: &[f32], weight: &FrozenMatrix, rows: Range<usize>) -> Ve
         let part = part.on_all_threads();
         multiply_into(part, x, values.transposed(), 1.0, Sum::Replace);
     }
+    SCRATCH.set(scratch);
     result
 }
 
@@ -46,8 +53,11 @@ pub(super) fn linear_backward(
     let [_, width] = weight.shape();
     let count = upstream.len() / rows.len().max(1);
     let mut result = vec![0.0; count * width];
+    if count == 0 {
+        return result;
+    }
     let chunk = rows_per_chunk(weight);
-    let mut scratch = Vec::new();
+    let mut scratch = SCRATCH.take();
     for start in rows.clone().step_by(chunk) {
         let chunk = start..(start + chunk).min(rows.end);
         let shape = [count, chunk.len()];
@@ -57,6 +67,7 @@ pub(super) fn linear_backward(
         let part = ResultParts::new(&mut result, [count, width]).whole();
         multiply_into(part.on_all_threads(), upstream, values, 1.0, Sum::Add);
     }
+    SCRATCH.set(scratch);
     result
 }
 
