@@ -12,7 +12,7 @@ rows=${*:-generate lora-16bit lora-4bit lora-7b teacher full}
 mkdir -p "$work"
 
 model() { # model SIZE: makes the folder once
-    [ -f "$work/$1/config.json" ] || "$program" full-size --size "$1" --out "$work/$1"
+    [ -f "$work/$1/config.json" ] || "$program" full-size --size "$1" --tokenizer tests/golden/public/qwen2vl-tiny --out "$work/$1"
 }
 
 data() { # data NAME ROWS TOKENS: one question with a picture, and completions to replay

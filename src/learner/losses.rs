@@ -5,8 +5,8 @@
 use burn::tensor::{Tensor, TensorData};
 
 use super::error::LearnError;
-use super::policy::Learner;
 use super::pass::Forward;
+use super::policy::Learner;
 use super::rectangle::{add_rows, split_rows, spread};
 use super::report::MicroBatchResult;
 use super::score::Entropies;

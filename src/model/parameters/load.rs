@@ -197,6 +197,7 @@ fn hold(
             stored
         };
         let matrix = Arc::new(matrix);
+        matrix.prepare(device);
 
         if is_gpu(device) {
             mapped.let_go();
