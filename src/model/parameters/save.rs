@@ -292,6 +292,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn files_are_readable_as_the_mask_says() {
+        use std::fs;
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("usual"), "x").expect("written");
