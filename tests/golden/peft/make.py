@@ -21,6 +21,8 @@ ADAPTERS = {
     "all-linear": dict(r=4, lora_alpha=8, target_modules="all-linear"),
     "rslora-saved": dict(r=3, lora_alpha=5, use_rslora=True, target_modules=r"^(?!.*visual).*(gate_proj|o_proj)$",
                          modules_to_save=["lm_head", "merger"]),
+    # One of two tied tables: the other stays the model's.
+    "embedding-saved": dict(r=2, lora_alpha=4, target_modules=["q_proj", "attn.proj"], modules_to_save=["embed_tokens"]),
 }
 
 
