@@ -2,7 +2,9 @@
 //!
 //! Takes the text apart and nothing more: words stay words until a command or the configuration reads them.
 
+mod adapter;
 mod data;
+mod full_size;
 mod init;
 mod key_flags;
 mod study;
@@ -16,7 +18,9 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use adapter::{MergeArguments, VerifyExportArguments};
 pub use data::{CountingArguments, DataArguments, DataFamily};
+pub use full_size::FullSizeArguments;
 pub use init::InitArguments;
 pub use key_flags::KeyFlags;
 pub use study::StudyArguments;
@@ -47,6 +51,10 @@ pub enum Command {
     Generate(GenerateArguments),
     /// Log-probability and entropy of each token of given completions.
     Score(ScoreArguments),
+    /// Fold an adapter into its model.
+    Merge(MergeArguments),
+    /// Compare a merged model with the model and the adapter that it was made of.
+    VerifyExport(VerifyExportArguments),
     /// Score given completions with the configured rewards, without a model.
     RewardCheck(Box<RewardCheckArguments>),
     /// Fill the record of endpoint answers for a data set, ahead of training.
@@ -61,6 +69,9 @@ pub enum Command {
     },
     /// Make a small checkpoint with random weights and a tokenizer learnt from rows.
     Init(InitArguments),
+    /// Make a model folder of a published size with random weights, to measure memory and time.
+    #[command(hide = true)]
+    FullSize(FullSizeArguments),
     /// Compare methods over families of tasks and seeds, and write the report.
     Study(Box<StudyArguments>),
     /// Show adapters, limits and the device that `auto` takes, and test every kernel against its reference.

@@ -4,10 +4,12 @@ mod data;
 mod demo;
 mod doctor;
 mod eval;
+mod full_size;
 mod generate;
 mod harvest;
 mod init;
 mod interrupts;
+mod merge;
 mod output;
 mod reward_check;
 mod rows;
@@ -16,6 +18,7 @@ mod score;
 mod study;
 mod teachers;
 mod train;
+mod verify_export;
 
 use anyhow::Result;
 
@@ -34,11 +37,14 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
+        Command::Merge(arguments) => merge::run(&arguments),
+        Command::VerifyExport(arguments) => verify_export::run(&arguments),
         Command::RewardCheck(arguments) => reward_check::run(&arguments),
         Command::Harvest(arguments) => harvest::run(&arguments),
         Command::Teachers(arguments) => teachers::run(&arguments),
         Command::Data { family } => data::run(&family),
         Command::Init(arguments) => init::run(&arguments),
+        Command::FullSize(arguments) => full_size::run(&arguments),
         Command::Study(arguments) => study::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),

@@ -123,6 +123,7 @@ pub fn attach_new(
     seed: u64,
     device: &Device,
 ) -> Result<(), AdapterError> {
+    settings.check_names(shapes(weights))?;
     let layout = layout(&settings, weights)?;
     let tensor = |(name, shape): (String, Vec<usize>)| {
         let drawn = initial_values(&name, &shape, seed);
@@ -176,8 +177,12 @@ fn values_of_model(weights: &Weights, tensor: &str) -> Vec<f32> {
 }
 
 fn layout(settings: &AdapterConfig, weights: &Weights) -> Result<AdapterLayout, AdapterError> {
+    settings.lay_out(shapes(weights))
+}
+
+fn shapes(weights: &Weights) -> impl Iterator<Item = (&str, &[usize])> {
     let parameters = weights.iter();
-    settings.lay_out(parameters.map(|(name, parameter)| (name.as_str(), &parameter.shape[..])))
+    parameters.map(|(name, parameter)| (name.as_str(), &parameter.shape[..]))
 }
 
 /// The tensors of a file are those that its settings ask for on this model.

@@ -51,6 +51,14 @@ pub fn save_model(weights: &Weights, base: &Path, folder: &Path) -> Result<(), C
     })?
 }
 
+/// Copies the files of the model in `base`, weights left out, into `folder`.
+///
+/// # Errors
+/// If a file cannot be read or written.
+pub fn copy_model_files(base: &Path, folder: &Path) -> Result<(), CheckpointError> {
+    model_files::copy(base, folder, Contents::Model)
+}
+
 /// Whether a checkpoint holds a whole model or an adapter.
 const fn contents(weights: &Weights) -> Contents {
     match weights.adapter() {

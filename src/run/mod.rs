@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod evaluation;
 pub mod folder;
+pub mod merge;
 pub mod metrics;
 mod position;
 pub mod rollout_file;

@@ -3,6 +3,7 @@
 //! Knows nothing of how it will be trained.
 
 pub mod checkpoint;
+pub mod full_size;
 pub mod tokenizer;
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@
 mod support;
 
 mod adapters;
+mod adapters_match_peft;
 mod decoding_agrees_with_training;
 mod devices;
 mod external_ratios_match_formulas;

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adapters;
 mod commands;
 mod ends_by_rule;
 mod external_runs;

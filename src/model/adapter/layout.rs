@@ -52,7 +52,7 @@ impl AdapterConfig {
     /// The tensors that these settings ask for on a model with these parameters (hub names and shapes).
     ///
     /// # Errors
-    /// If a name matches nothing, a table is to get a low-rank adapter, or nothing would train.
+    /// If a table is to get a low-rank adapter, a module that is to train whole does not exist, or nothing would train.
     pub fn lay_out<'a>(
         &self,
         parameters: impl IntoIterator<Item = (&'a str, &'a [usize])>,
@@ -83,7 +83,9 @@ impl AdapterConfig {
             }
         }
         let saved = self.saved(&parameters, &is_excluded)?;
-        self.every_name_matches(&model, &adapted)?;
+        if adapted.is_empty() && saved.is_empty() {
+            return Err(model.nothing("matches no layer that may have an adapter".to_owned()));
+        }
         Ok(AdapterLayout {
             adapted,
             saved,
@@ -142,35 +144,34 @@ impl AdapterConfig {
         }
     }
 
-    /// Refuses a name that no adapter came from, and settings from which none came.
-    fn every_name_matches(&self, model: &Model, adapted: &[Adapted]) -> Result<(), AdapterError> {
-        let names: BTreeSet<String> = adapted
-            .iter()
-            .map(|layer| self.naming.transformers(&layer.module))
-            .collect();
-        let nothing = |problem: String| AdapterError::Targets {
-            key: TARGETS,
-            problem,
-            hint: format!("the model's layers are {}", model.ends().join(", ")),
+    /// Refuses target names that are those of no layer: in settings that somebody has just written they are slips of the pen.
+    /// Settings that PEFT saved may hold names of layers that they exclude.
+    ///
+    /// # Errors
+    /// With the first such name and the names that there are.
+    pub fn check_names<'a>(
+        &self,
+        parameters: impl IntoIterator<Item = (&'a str, &'a [usize])>,
+    ) -> Result<(), AdapterError> {
+        let parameters: Vec<(&str, &[usize])> = parameters.into_iter().collect();
+        let model = Model::new(&parameters, self.naming);
+        let TargetModules::Names(targets) = &self.target_modules else {
+            return Ok(());
         };
-        if let TargetModules::Names(targets) = &self.target_modules {
-            let is_lost = |target: &&String| !names.iter().any(|name| is_end(name, target));
-            if let Some(target) = targets.iter().find(is_lost) {
-                let kept = model.layers.iter().any(|(_, name)| is_end(name, target));
-                let why = if kept {
-                    "whose layers stay as they are, or train whole"
-                } else {
-                    "which is no linear layer of the model"
-                };
-                return Err(nothing(format!("names `{}`, {why}", target.escape_debug())));
-            }
+        let is_table = |target: &str| {
+            let names = [EMBEDDING, HEAD].map(|table| self.naming.transformers(table));
+            names.iter().any(|name| is_end(name, target))
+        };
+        let is_lost = |target: &&String| {
+            !is_table(target) && !model.layers.iter().any(|(_, name)| is_end(name, target))
+        };
+        match targets.iter().find(is_lost) {
+            None => Ok(()),
+            Some(target) => Err(model.nothing(format!(
+                "names `{}`, which is no linear layer of the model",
+                target.escape_debug()
+            ))),
         }
-        if names.is_empty() && self.modules_to_save.is_empty() {
-            return Err(nothing(
-                "matches no layer that may have an adapter".to_owned(),
-            ));
-        }
-        Ok(())
     }
 }
 
@@ -209,6 +210,14 @@ impl Model {
         };
         Self {
             layers: parameters.iter().filter_map(layer).collect(),
+        }
+    }
+
+    fn nothing(&self, problem: String) -> AdapterError {
+        AdapterError::Targets {
+            key: TARGETS,
+            problem,
+            hint: format!("the model's layers are {}", self.ends().join(", ")),
         }
     }
 
@@ -382,8 +391,8 @@ mod tests {
             ),
             (
                 frozen,
-                "names `attn.proj`, whose layers stay as they are",
-                "hint",
+                "matches no layer that may have an adapter",
+                "the model's layers are",
             ),
             (
                 settings(TargetModules::Pattern(".*".to_owned())),
@@ -406,9 +415,17 @@ mod tests {
                 "freeze_vision_modules: false",
             ),
         ] {
-            let text = lay_out(&config).expect_err(problem).to_string();
+            let parameters = parameters();
+            let named = parameters.iter().map(|(name, shape)| (*name, &shape[..]));
+            let checked = config.check_names(named).map(|()| lay_out(&config));
+            let text = checked
+                .and_then(|found| found)
+                .expect_err(problem)
+                .to_string();
             assert!(text.contains(problem) && text.contains(hint), "{text}");
         }
+        let partly = settings(list(&["q_proj", "attn.proj"])).without_vision_tower();
+        assert_eq!(adapted(&partly), ["model.layers.0.self_attn.q_proj"]);
         assert!(lay_out(&saved("lm_head")).is_ok());
     }
 }

@@ -8,6 +8,7 @@
 mod error;
 mod files;
 mod load;
+mod merge;
 mod save;
 pub mod spec;
 
@@ -22,6 +23,7 @@ use files::HEAD;
 
 pub use error::WeightsError;
 pub use load::{Holding, Quantization};
+pub use merge::{Head, MergeError};
 pub use save::UnusableValues;
 
 use crate::kernels::FrozenMatrix;

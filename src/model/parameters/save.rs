@@ -137,7 +137,7 @@ impl Weights {
             .collect()
     }
 
-    fn stored_parameter(&self, stored: &StoredTensor) -> Option<&Parameter> {
+    pub(super) fn stored_parameter(&self, stored: &StoredTensor) -> Option<&Parameter> {
         let tied = || {
             self.parameters
                 .get(EMBEDDING)
@@ -147,14 +147,14 @@ impl Weights {
     }
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> WeightsError {
+pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> WeightsError {
     move |source| WeightsError::Io {
         path: path.display().to_string(),
         source,
     }
 }
 
-const fn bytes_of(dtype: Dtype) -> usize {
+pub(super) const fn bytes_of(dtype: Dtype) -> usize {
     match dtype {
         Dtype::F32 => 4,
         _ => 2,
@@ -170,7 +170,7 @@ fn as_stored(matrix: &FrozenMatrix, dtype: Dtype) -> Option<&[u8]> {
     same.then(|| matrix.bytes())
 }
 
-fn decoded(matrix: &FrozenMatrix) -> Vec<f32> {
+pub(super) fn decoded(matrix: &FrozenMatrix) -> Vec<f32> {
     let [rows, columns] = matrix.shape();
     let mut values = vec![0.0; rows * columns];
     matrix.copy_rows(0..rows, &mut values);
@@ -178,9 +178,9 @@ fn decoded(matrix: &FrozenMatrix) -> Vec<f32> {
 }
 
 /// A parameter as a file wants it; read back from the device only when it is written.
-struct StoredView<'a> {
-    parameter: &'a Parameter,
-    dtype: Dtype,
+pub(super) struct StoredView<'a> {
+    pub(super) parameter: &'a Parameter,
+    pub(super) dtype: Dtype,
 }
 
 impl View for StoredView<'_> {

@@ -79,8 +79,29 @@ pub fn policy_weights(
     if peft && place.adapter.is_none() {
         let settings = adapter_settings(run, place);
         attach_new(&mut weights, settings, run.runtime.seed, &open.device)?;
+    } else if let Some(adapter) = weights.adapter().filter(|_| peft) {
+        say_whose_settings_count(run, place, &adapter.config);
     }
     Ok((config, weights))
+}
+
+/// An adapter that trains on keeps the settings that it was made with.
+fn say_whose_settings_count(run: &Run, place: &ModelPlace, found: &AdapterConfig) {
+    let asked = adapter_settings(run, place);
+    let shown = |settings: &AdapterConfig| {
+        format!(
+            "lora_r {}, lora_alpha {}, lora_dropout {}, use_rslora {}",
+            settings.r, settings.lora_alpha, settings.lora_dropout, settings.use_rslora
+        )
+    };
+    let folder = place.adapter.as_ref().unwrap_or(&place.base).display();
+    if shown(&asked) != shown(found) {
+        log::info!(
+            "{folder}: the adapter trains on with its own settings ({}), not with those of the keys ({})",
+            shown(found),
+            shown(&asked)
+        );
+    }
 }
 
 fn adapter_settings(run: &Run, place: &ModelPlace) -> AdapterConfig {
