@@ -28,6 +28,9 @@ pub struct SamplingParameters {
     pub end_tokens: Vec<u32>,
     /// [V] tokens that must never be drawn; they have probability 0 in the kept log-probability too.
     pub suppressed: Option<Arc<[bool]>>,
+    /// Completions in the making at once; the others wait for one to end. `None` takes what memory allows. Changes how
+    /// fast they are made, not which tokens are drawn.
+    pub generation_rows: Option<usize>,
     /// Same seed, same device: same tokens.
     pub seed: u64,
 }

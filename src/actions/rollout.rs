@@ -96,6 +96,7 @@ mod tests {
             logprob_temperature: 1.0,
             end_tokens: vec![],
             suppressed: None,
+            generation_rows: None,
             seed: 1,
         };
         let actions = sample(&Echo, &[prompt(7), prompt(9)], 2, &parameters, &|ids| {

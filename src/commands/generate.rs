@@ -62,6 +62,7 @@ impl Session {
             logprob_temperature: 1.0,
             end_tokens: encoder.special().end_tokens.clone(),
             suppressed,
+            generation_rows: None,
             seed: arguments.seed,
         };
         Ok(Self {

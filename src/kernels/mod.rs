@@ -44,8 +44,7 @@ pub use token_logprob::LOGITS_CHUNK_BYTES;
 pub use token_logprob::{
     SUPPRESSED_LOGPROB, TokenLogprob, TokenLogprobOptions, logits_logprob, token_logprob,
 };
-
-pub use write_rows::write_rows;
+pub use write_rows::{Places, write_rows};
 
 /// Every variant of every kernel, as it may be launched; the soundness test validates each without a GPU.
 pub fn shaders() -> Vec<Shader> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::{
-    AdamWState, AdamWStep, AdvantageRows, FrozenMatrix, PolicyLossInput, PolicyLossOptions,
+    AdamWState, AdamWStep, AdvantageRows, FrozenMatrix, Places, PolicyLossInput, PolicyLossOptions,
     SampleOptions, Spans, Storage, Surrogate, TokenLogprobOptions, Visible, WeightMatrix, adamw,
     attention, dropout, group_advantage, policy_loss, rms_norm, rotary, sample_token, swiglu,
     token_logprob, write_rows,
@@ -41,7 +41,9 @@ type Run = fn(&Device) -> Vec<f32>;
 
 /// Each kernel with its tolerance.
 const RUNS: [(&str, f32, Run); 14] = [
-    ("attention", 1e-4, |device| attentions(device).0),
+    ("attention", 1e-4, |device| {
+        [attentions(device).0, decoding(device)].concat()
+    }),
     ("attention_backward", 1e-4, |device| attentions(device).1),
     ("rms_norm", 1e-5, norms),
     ("swiglu", 1e-5, gates),
@@ -228,6 +230,25 @@ fn attentions(device: &Device) -> (Vec<f32>, Vec<f32>) {
     (host(out), leaves.iter().flat_map(gradient).collect())
 }
 
+/// Three queries over a long prompt and a few keys of their own in a cache.
+fn decoding(device: &Device) -> Vec<f32> {
+    let rows = |count: usize, heads: usize, stream| {
+        let values = values(count * heads * 8, stream);
+        tensor::<3>(values, [count, heads, 8], device)
+    };
+    let visible = (0..3).map(|row| Visible {
+        prefix: 0..150,
+        own: 150 + row * 10..153 + row * 10,
+    });
+    let spans = Arc::new(Spans::new(visible.collect(), 180));
+    host(attention(
+        rows(3, 4, 27),
+        rows(180, 2, 28),
+        rows(180, 2, 29),
+        &spans,
+    ))
+}
+
 /// A result, and the gradients of its products with `factors` to what it was made of.
 fn with_gradients<const D: usize>(
     out: Tensor<D>,
@@ -277,7 +298,7 @@ fn turns(device: &Device) -> Vec<f32> {
 fn rows_written(device: &Device) -> Vec<f32> {
     let cache = tensor(values(24, 15), [6, 1, 4], device);
     let rows = tensor(values(8, 16), [2, 1, 4], device);
-    host(write_rows(cache, rows, &Arc::from([4, 1])))
+    host(write_rows(cache, rows, &Arc::new(Places::new(vec![4, 1]))))
 }
 
 /// A third of 39 values zeroed; the gradient.

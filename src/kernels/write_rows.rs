@@ -1,7 +1,7 @@
 //! Rows of a cache replaced in place: the keys and values of new tokens while decoding.
 //! It knows tensors and row numbers, not what a row is.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -18,6 +18,33 @@ use super::flex_slices::floats;
 use super::launch::{contiguous, launch, owned};
 use super::shape_check::ShapeCheck;
 
+/// Numbers of rows; uploaded once, however many caches of one device are written at them.
+#[derive(Debug)]
+pub struct Places {
+    rows: Vec<u32>,
+    table: OnceLock<CubeTensor>,
+}
+
+impl Places {
+    /// Each number once.
+    #[must_use]
+    pub const fn new(rows: Vec<u32>) -> Self {
+        Self {
+            rows,
+            table: OnceLock::new(),
+        }
+    }
+
+    fn table(&self, like: &CubeTensor) -> CubeTensor {
+        let upload = || {
+            let words: Vec<i32> = self.rows.iter().map(|row| *row as i32).collect();
+            let data = TensorData::new(words, [self.rows.len()]);
+            contiguous(CubeBackend::int_from_data(data, &like.device))
+        };
+        self.table.get_or_init(upload).clone()
+    }
+}
+
 /// `cache` with row `places[i]` replaced by row i of `rows`; in the memory of `cache` if nobody else holds it.
 ///
 /// # Shapes
@@ -25,13 +52,13 @@ use super::shape_check::ShapeCheck;
 ///
 /// # Panics
 /// If the shapes disagree or a place is outside the cache.
-pub fn write_rows(cache: Tensor<3>, rows: Tensor<3>, places: &Arc<[u32]>) -> Tensor<3> {
+pub fn write_rows(cache: Tensor<3>, rows: Tensor<3>, places: &Arc<Places>) -> Tensor<3> {
     ShapeCheck::new("write_rows")
         .tensor("cache", "mKE", &cache.dims())
         .tensor("rows", "nKE", &rows.dims())
-        .tensor("places", "n", &[places.len()]);
+        .tensor("places", "n", &[places.rows.len()]);
     let stored = cache.dims()[0];
-    let outside = places.iter().find(|place| **place as usize >= stored);
+    let outside = places.rows.iter().find(|place| **place as usize >= stored);
     assert!(
         outside.is_none(),
         "write_rows: row {outside:?} of a cache of {stored}"
@@ -48,20 +75,20 @@ pub(crate) trait WriteRowsOps: Backend {
     fn write_rows(
         cache: FloatTensor<Self>,
         rows: FloatTensor<Self>,
-        places: Arc<[u32]>,
+        places: Arc<Places>,
     ) -> FloatTensor<Self>;
 }
 
 impl WriteRowsOps for Flex {
-    fn write_rows(mut cache: FlexTensor, rows: FlexTensor, places: Arc<[u32]>) -> FlexTensor {
+    fn write_rows(mut cache: FlexTensor, rows: FlexTensor, places: Arc<Places>) -> FlexTensor {
         let rows = floats(&rows);
         if !cache.is_contiguous() {
             cache = cache.to_contiguous();
         }
-        let size = rows.len() / places.len().max(1);
+        let size = rows.len() / places.rows.len().max(1);
         // Copies only if somebody else still holds the cache.
         let values = cache.storage_mut::<f32>();
-        for (row, place) in rows.chunks_exact(size.max(1)).zip(places.iter()) {
+        for (row, place) in rows.chunks_exact(size.max(1)).zip(&places.rows) {
             let start = *place as usize * size;
             values[start..start + size].copy_from_slice(row);
         }
@@ -70,16 +97,12 @@ impl WriteRowsOps for Flex {
 }
 
 impl WriteRowsOps for CubeBackend {
-    fn write_rows(cache: CubeTensor, rows: CubeTensor, places: Arc<[u32]>) -> CubeTensor {
+    fn write_rows(cache: CubeTensor, rows: CubeTensor, places: Arc<Places>) -> CubeTensor {
         let rows = contiguous(rows);
         let cache = owned(cache);
-        let count = places.len();
+        let count = places.rows.len();
         let [_, groups, width] = cache.meta.shape().dims();
-        let words: Vec<i32> = places.iter().map(|place| *place as i32).collect();
-        let places = contiguous(Self::int_from_data(
-            TensorData::new(words, [count]),
-            &cache.device,
-        ));
+        let places = places.table(&cache);
         let values = count * groups * width;
         launch(
             shader(),
@@ -95,7 +118,7 @@ impl<B: WriteRowsOps, C: CheckpointStrategy> WriteRowsOps for Autodiff<B, C> {
     fn write_rows(
         cache: FloatTensor<Self>,
         rows: FloatTensor<Self>,
-        places: Arc<[u32]>,
+        places: Arc<Places>,
     ) -> FloatTensor<Self> {
         // Decoding has no gradient.
         Self::from_inner(B::write_rows(

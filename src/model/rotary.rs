@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of where positions come from: text brings M-RoPE triples, the vision tower rows and columns of patches.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::config::{TextConfig, VisionConfig};
 use super::rope_frequencies::{inverse_frequencies, text_frequencies};
@@ -69,6 +69,14 @@ impl Rotary {
             })
             .collect();
         Self::new(&angles, 2 * quarter, 1.0, device)
+    }
+
+    /// Of the positions with these numbers [r], in their order.
+    pub fn at(&self, numbers: Tensor<1, Int>) -> Self {
+        Self {
+            cosines: self.cosines.clone().select(0, numbers.clone()),
+            sines: self.sines.clone().select(0, numbers),
+        }
     }
 
     /// # Shapes

@@ -222,6 +222,7 @@ pub fn sampling(
         logprob_temperature: run.training_temperature() as f32,
         end_tokens: encoder.special().end_tokens.clone(),
         suppressed: suppressed.map(Arc::from),
+        generation_rows: run.sampling.generation_rows,
         seed: run.runtime.seed,
     }
 }

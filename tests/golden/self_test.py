@@ -194,6 +194,24 @@ def attention():
     return out, to_queries + to_keys + to_values
 
 
+def decoding():
+    """3 queries over a prompt of 150 tokens and 3 of their own rows; 4 query heads, 2 key heads of width 8."""
+    count, stored, heads, groups, width = 3, 180, 4, 2, 8
+    queries, keys, kept = values(count * heads * width, 27), values(stored * groups * width, 28), \
+        values(stored * groups * width, 29)
+    out = []
+    for row in range(count):
+        seen = list(range(150)) + list(range(150 + row * 10, 153 + row * 10))
+        for head in range(heads):
+            at = (row * heads + head) * width
+            place = [(j * groups + head // (heads // groups)) * width for j in seen]
+            score = [sum(queries[at + e] * keys[j + e] for e in range(width)) / math.sqrt(width) for j in place]
+            total = math.fsum(math.exp(s - max(score)) for s in score)
+            p = [math.exp(s - max(score)) / total for s in score]
+            out += [math.fsum(a * kept[j + e] for a, j in zip(p, place)) for e in range(width)]
+    return out
+
+
 def rms_norm():
     """The norm of 3 rows of 40 values; gradients to rows and weight."""
     count, size = 3, 40
@@ -318,7 +336,7 @@ def frozen_matrix():
 small = token_logprob(5, 8, 261, 0.7, True, True, 1)
 large = token_logprob(3, 8, 5000, 1.0, False, False, 125)
 results = {
-    "attention": attention()[0],
+    "attention": attention()[0] + decoding(),
     "attention_backward": attention()[1],
     "rms_norm": rms_norm(),
     "swiglu": swiglu(),

@@ -62,6 +62,7 @@ fn parameters(logprob_temperature: f32, suppressed: Option<Vec<bool>>) -> Sampli
         logprob_temperature,
         end_tokens: (0..928).filter(|id| id % 40 == 3).collect(),
         suppressed: suppressed.map(Arc::from),
+        generation_rows: None,
         seed: 11,
     }
 }
@@ -254,6 +255,39 @@ fn the_draws_of_a_row_do_not_depend_on_its_neighbours() {
     backwards.reverse();
     for (one, other) in together.iter().zip(&backwards) {
         assert_eq!(tokens(one), tokens(other), "in another order");
+    }
+}
+
+/// Rows that wait for the place of another draw what they would have drawn at once; prompts are read in turn then.
+#[test]
+fn draws_do_not_depend_on_how_many_rows_are_alive_at_once() {
+    for (name, device) in devices() {
+        let policy = policy(&device);
+        let draw = |generation_rows: Option<usize>| -> Vec<Sampled> {
+            let parameters = SamplingParameters {
+                generation_rows,
+                ..parameters(1.0, None)
+            };
+            let groups = policy.generate(&prompts(), 5, &parameters);
+            groups
+                .expect("finite logits")
+                .into_iter()
+                .flatten()
+                .collect()
+        };
+        let all = draw(None);
+        let lengths = || all.iter().map(|row| row.token_ids.len());
+        assert!(lengths().min() < lengths().max(), "{name}: rows end apart");
+        for rows in [1, 2, 3, 7] {
+            for (index, (row, expected)) in draw(Some(rows)).iter().zip(&all).enumerate() {
+                let case = format!("{name}: row {index}, {rows} at once");
+                assert_eq!(row.token_ids, expected.token_ids, "{case}");
+                assert_eq!(row.finish, expected.finish, "{case}");
+                for (one, other) in row.logprobs.iter().zip(&expected.logprobs) {
+                    assert!((one - other).abs() <= 1e-5, "{case}: {one}, {other}");
+                }
+            }
+        }
     }
 }
 

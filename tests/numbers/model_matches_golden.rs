@@ -99,6 +99,7 @@ fn greedy_tokens_are_equal(
         logprob_temperature: 1.0,
         end_tokens: vec![898, 896],
         suppressed: None,
+        generation_rows: None,
         seed: 0,
     };
     let together = model

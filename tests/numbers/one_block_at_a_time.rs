@@ -166,6 +166,7 @@ fn a_picture_is_computed_once_where_the_tower_stays_as_it_is() {
                 logprob_temperature: 1.0,
                 end_tokens: Vec::new(),
                 suppressed: None,
+                generation_rows: None,
                 seed: 7,
             },
         );

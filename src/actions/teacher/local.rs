@@ -229,6 +229,7 @@ mod tests {
                 logprob_temperature: 1.0,
                 end_tokens: Vec::new(),
                 suppressed: None,
+                generation_rows: None,
                 seed: 0,
             },
             unload_between_phases: false,

@@ -242,6 +242,7 @@ fn local_teacher(
             },
             end_tokens: encoder.special().end_tokens.clone(),
             suppressed: Some(suppressed.into()),
+            generation_rows: run.sampling.generation_rows,
             seed: run.runtime.seed,
         },
         unload_between_phases: run.group.unload_between_phases,

@@ -67,7 +67,7 @@ mod tests {
     /// Scores of transformers' formula in plain Python (tests/golden/losses.py); ids that occur twice count once.
     #[test]
     fn the_penalty_is_that_of_transformers() {
-        let text = include_str!("../../tests/golden/losses.json");
+        let text = include_str!("../../../tests/golden/losses.json");
         let golden: Value = serde_json::from_str(text).expect("JSON");
         let numbers = |value: &Value| -> Vec<f32> {
             let rows = value.as_array().expect("rows").iter();
