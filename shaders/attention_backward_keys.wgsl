@@ -4,17 +4,7 @@
 // Shapes: q, u [n, H, E], k, v [m, K, E], statistics [n, H, 2], gradients [2, m, K, E]: dk, then dv.
 // Table: per query prefix start, prefix end, own start, own end; then per tile its first key, its number of keys, the first
 // query that sees one of them, and the end of those queries. A key outside every tile keeps what the buffer holds.
-// One workgroup = one tile of at most ROWS keys and one key head. Needs shared: index, attention.
-
-struct Params {
-    heads: u32,
-    groups: u32,
-    width: u32,
-    tiles: u32,
-    tile_table: u32,
-    scale: f32,
-    keys: u32,
-}
+// One workgroup = one tile of at most ROWS keys and one key head. Needs shared: index, attention, attention_backward.
 
 @group(0) @binding(0) var<storage, read_write> queries: array<f32>;
 @group(0) @binding(1) var<storage, read_write> keys: array<f32>;
@@ -26,29 +16,9 @@ struct Params {
 @group(0) @binding(7) var<storage, read> params: Params;
 
 var<workgroup> tile: vec4<u32>;
-var<workgroup> query_block: array<vec4<f32>, BLOCK * HEAD_WORDS>;
-var<workgroup> upstream_block: array<vec4<f32>, BLOCK * HEAD_WORDS>;
-// Parts of k . q and of v . u.
-var<workgroup> partial: array<vec2<f32>, ROWS * BLOCK * PARTS>;
 
-fn load_block(start: u32, end: u32, head: u32, lane: u32) {
-    for (var item = lane; item < BLOCK * HEAD_WORDS; item += WORKGROUP) {
-        let query = start + item / HEAD_WORDS;
-        var query_word = vec4<f32>(0.0);
-        var upstream_word = vec4<f32>(0.0);
-        if (query < end) {
-            let base = (query * params.heads + head) * params.width;
-            for (var index = 0u; index < 4u; index++) {
-                let place = (item % HEAD_WORDS) * 4u + index;
-                if (place < params.width) {
-                    query_word[index] = queries[base + place];
-                    upstream_word[index] = upstream[base + place];
-                }
-            }
-        }
-        query_block[item] = query_word;
-        upstream_block[item] = upstream_word;
-    }
+fn walked(start: u32, word: u32) -> Words {
+    return query_and_upstream(start, word);
 }
 
 @compute @workgroup_size(128, 1, 1)
@@ -61,7 +31,7 @@ fn main(
     if (index >= params.tiles * params.groups) {
         return;
     }
-    let head = index % params.groups;
+    let key_head = index % params.groups;
     let entry = params.tile_table + index / params.groups * 4u;
     if (lane == 0u) {
         tile = vec4<u32>(table[entry], table[entry + 1u], table[entry + 2u], table[entry + 3u]);
@@ -70,59 +40,29 @@ fn main(
     let row = lane / PARTS;
     let part = lane % PARTS;
     let key = bounds.x + min(row, bounds.y - 1u);
-    let place = (key * params.groups + head) * params.width;
-    var own: array<vec4<f32>, OWN_WORDS>;
-    var own_value: array<vec4<f32>, OWN_WORDS>;
+    let place = (key * params.groups + key_head) * params.width;
     var to_key: array<vec4<f32>, OWN_WORDS>;
     var to_value: array<vec4<f32>, OWN_WORDS>;
     for (var word = 0u; word < OWN_WORDS; word++) {
-        var key_word = vec4<f32>(0.0);
-        var value_word = vec4<f32>(0.0);
-        for (var item = 0u; item < 4u; item++) {
-            let offset = (word * PARTS + part) * 4u + item;
-            if (offset < params.width) {
-                key_word[item] = keys[place + offset];
-                value_word[item] = values[place + offset];
-            }
-        }
-        own[word] = key_word * params.scale;
-        own_value[word] = value_word;
+        own[word] = key_and_value(place, word * PARTS + part);
         to_key[word] = vec4<f32>(0.0);
         to_value[word] = vec4<f32>(0.0);
     }
     let share = params.heads / params.groups;
-    for (var query_head = head * share; query_head < (head + 1u) * share; query_head++) {
+    for (var head = key_head * share; head < (key_head + 1u) * share; head++) {
         for (var start = bounds.z; start < bounds.w; start += BLOCK) {
-            workgroupBarrier();
-            load_block(start, bounds.w, query_head, lane);
-            workgroupBarrier();
-            for (var item = 0u; item < BLOCK; item++) {
-                var products = vec2<f32>(0.0);
-                for (var word = 0u; word < OWN_WORDS; word++) {
-                    let at = item * HEAD_WORDS + word * PARTS + part;
-                    products += vec2<f32>(dot(own[word], query_block[at]), dot(own_value[word], upstream_block[at]));
-                }
-                partial[(row * BLOCK + item) * PARTS + part] = products;
-            }
-            workgroupBarrier();
+            load_block(start, bounds.w, params.heads, head, lane);
+            multiply_block(lane);
             for (var item = 0u; item < BLOCK; item++) {
                 let query = min(start + item, bounds.w - 1u);
-                let at = (row * BLOCK + item) * PARTS;
-                let products = partial[at] + partial[at + 1u] + partial[at + 2u] + partial[at + 3u];
-                let seen = vec4<u32>(
-                    table[query * 4u],
-                    table[query * 4u + 1u],
-                    table[query * 4u + 2u],
-                    table[query * 4u + 3u],
-                );
-                let statistic = (query * params.heads + query_head) * 2u;
-                let visible = start + item < bounds.w && sees(seen, key);
-                let weight = select(0.0, exp(min(products.x - statistics[statistic], 0.5)), visible);
-                let slope = weight * (products.y - statistics[statistic + 1u]) * params.scale;
+                let at = (query * params.heads + head) * 2u;
+                let statistic = vec2<f32>(statistics[at], statistics[at + 1u]);
+                let visible = start + item < bounds.w && sees(seen_by(query), key);
+                let both = weight_and_slope(lane, item, statistic, visible);
                 for (var word = 0u; word < OWN_WORDS; word++) {
                     let block_word = item * HEAD_WORDS + word * PARTS + part;
-                    to_key[word] += slope * query_block[block_word];
-                    to_value[word] += weight * upstream_block[block_word];
+                    to_key[word] += both.y * first_block[block_word];
+                    to_value[word] += both.x * second_block[block_word];
                 }
             }
         }

@@ -3,16 +3,7 @@
 //   ds[i, h, j] = p[i, h, j] (u[i, h] . v[j] - delta[i, h]) * scale
 //   dq[i, h]    = sum_j ds[i, h, j] k[j]
 // Shapes: q, u (gradient to the output), dq [n, H, E], k, v [m, K, E], statistics [n, H, 2]: lse and delta = u . out.
-// Table and workgroups as in attention.wgsl. Needs shared: index, attention.
-
-struct Params {
-    heads: u32,
-    groups: u32,
-    width: u32,
-    tiles: u32,
-    tile_table: u32,
-    scale: f32,
-}
+// Table and workgroups as in attention.wgsl. Needs shared: index, attention, attention_backward.
 
 @group(0) @binding(0) var<storage, read_write> queries: array<f32>;
 @group(0) @binding(1) var<storage, read_write> keys: array<f32>;
@@ -25,29 +16,9 @@ struct Params {
 
 var<workgroup> tile_queries: vec2<u32>;
 var<workgroup> tile_keys: vec4<u32>;
-var<workgroup> key_block: array<vec4<f32>, BLOCK * HEAD_WORDS>;
-var<workgroup> value_block: array<vec4<f32>, BLOCK * HEAD_WORDS>;
-// Parts of q . k and of u . v.
-var<workgroup> partial: array<vec2<f32>, ROWS * BLOCK * PARTS>;
 
-fn load_block(start: u32, end: u32, head: u32, lane: u32) {
-    for (var item = lane; item < BLOCK * HEAD_WORDS; item += WORKGROUP) {
-        let key = start + item / HEAD_WORDS;
-        var key_word = vec4<f32>(0.0);
-        var value_word = vec4<f32>(0.0);
-        if (key < end) {
-            let base = (key * params.groups + head) * params.width;
-            for (var index = 0u; index < 4u; index++) {
-                let place = (item % HEAD_WORDS) * 4u + index;
-                if (place < params.width) {
-                    key_word[index] = keys[base + place];
-                    value_word[index] = values[base + place];
-                }
-            }
-        }
-        key_block[item] = key_word;
-        value_block[item] = value_word;
-    }
+fn walked(start: u32, word: u32) -> Words {
+    return key_and_value(start, word);
 }
 
 @compute @workgroup_size(128, 1, 1)
@@ -71,51 +42,25 @@ fn main(
     let row = lane / PARTS;
     let part = lane % PARTS;
     let query = asked.x + min(row, asked.y - 1u);
-    let seen = vec4<u32>(table[query * 4u], table[query * 4u + 1u], table[query * 4u + 2u], table[query * 4u + 3u]);
+    let seen = seen_by(query);
     let place = query * params.heads + head;
-    let query_lse = statistics[place * 2u];
-    let delta = statistics[place * 2u + 1u];
-    var own: array<vec4<f32>, OWN_WORDS>;
-    var above: array<vec4<f32>, OWN_WORDS>;
+    let statistic = vec2<f32>(statistics[place * 2u], statistics[place * 2u + 1u]);
     var sums: array<vec4<f32>, OWN_WORDS>;
     for (var word = 0u; word < OWN_WORDS; word++) {
-        var query_word = vec4<f32>(0.0);
-        var upstream_word = vec4<f32>(0.0);
-        for (var item = 0u; item < 4u; item++) {
-            let offset = (word * PARTS + part) * 4u + item;
-            if (offset < params.width) {
-                query_word[item] = queries[place * params.width + offset];
-                upstream_word[item] = upstream[place * params.width + offset];
-            }
-        }
-        own[word] = query_word * params.scale;
-        above[word] = upstream_word;
+        own[word] = query_and_upstream(place * params.width, word * PARTS + part);
         sums[word] = vec4<f32>(0.0);
     }
     for (var side = 0u; side < 2u; side++) {
         let first = select(bounds.x, bounds.z, side == 1u);
         let end = select(bounds.y, bounds.w, side == 1u);
         for (var start = first; start < end; start += BLOCK) {
-            workgroupBarrier();
-            load_block(start, end, head / (params.heads / params.groups), lane);
-            workgroupBarrier();
+            load_block(start, end, params.groups, head / (params.heads / params.groups), lane);
+            multiply_block(lane);
             for (var key = 0u; key < BLOCK; key++) {
-                var products = vec2<f32>(0.0);
-                for (var word = 0u; word < OWN_WORDS; word++) {
-                    let at = key * HEAD_WORDS + word * PARTS + part;
-                    products += vec2<f32>(dot(own[word], key_block[at]), dot(above[word], value_block[at]));
-                }
-                partial[(row * BLOCK + key) * PARTS + part] = products;
-            }
-            workgroupBarrier();
-            for (var key = 0u; key < BLOCK; key++) {
-                let at = (row * BLOCK + key) * PARTS;
-                let products = partial[at] + partial[at + 1u] + partial[at + 2u] + partial[at + 3u];
                 let visible = start + key < end && sees(seen, start + key);
-                let weight = exp(min(products.x - query_lse, 0.5));
-                let slope = select(0.0, weight * (products.y - delta) * params.scale, visible);
+                let slope = weight_and_slope(lane, key, statistic, visible).y;
                 for (var word = 0u; word < OWN_WORDS; word++) {
-                    sums[word] += slope * key_block[key * HEAD_WORDS + word * PARTS + part];
+                    sums[word] += slope * first_block[key * HEAD_WORDS + word * PARTS + part];
                 }
             }
         }

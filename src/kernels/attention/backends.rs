@@ -1,5 +1,6 @@
 //! The operation on a GPU and on the CPU: which code runs where.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use burn::backend::Flex;
@@ -16,7 +17,12 @@ impl AttentionOps for CubeBackend {
         values: CubeTensor,
         spans: Arc<Spans>,
     ) -> (CubeTensor, CubeTensor) {
-        gpu::forward(queries, keys, values, &spans)
+        let inputs = Inputs {
+            queries,
+            keys,
+            values,
+        };
+        gpu::forward(&gpu::Buffers::new(inputs), &spans)
     }
 
     fn packed_attention_backward(
@@ -25,13 +31,7 @@ impl AttentionOps for CubeBackend {
         statistics: CubeTensor,
         spans: Arc<Spans>,
     ) -> Gradients<Self> {
-        let Inputs {
-            queries,
-            keys,
-            values,
-        } = inputs;
-        let inputs = gpu::Buffers::new(queries, keys, values);
-        gpu::backward(&inputs, upstream, statistics, &spans)
+        gpu::backward(&gpu::Buffers::new(inputs), upstream, statistics, &spans)
     }
 }
 
@@ -42,21 +42,14 @@ impl AttentionOps for Flex {
         values: FlexTensor,
         spans: Arc<Spans>,
     ) -> (FlexTensor, FlexTensor) {
-        let [count, heads, width] = queries.layout().shape().dims();
-        let [_, groups, _] = keys.layout().shape().dims();
-        let (queries, keys, values) = (floats(&queries), floats(&keys), floats(&values));
-        let problem = twin::Problem {
-            queries: &queries,
-            keys: &keys,
-            values: &values,
-            sizes: twin::Sizes {
-                heads,
-                groups,
-                width,
-            },
-            spans: &spans,
+        let inputs = Inputs {
+            queries,
+            keys,
+            values,
         };
-        let (out, lse) = problem.forward();
+        let slices = Slices::new(&inputs);
+        let (out, lse) = slices.problem(&spans).forward();
+        let [count, heads, width] = slices.asked;
         (
             from_floats(out, [count, heads, width]),
             from_floats(lse, [count, heads]),
@@ -69,35 +62,56 @@ impl AttentionOps for Flex {
         statistics: FlexTensor,
         spans: Arc<Spans>,
     ) -> Gradients<Self> {
-        let Inputs {
-            queries,
-            keys,
-            values,
-        } = inputs;
-        let [count, heads, width] = queries.layout().shape().dims();
-        let [stored, groups, _] = keys.layout().shape().dims();
-        let (queries, keys, values) = (floats(&queries), floats(&keys), floats(&values));
+        let slices = Slices::new(&inputs);
+        let problem = slices.problem(&spans);
         let (upstream, statistics) = (floats(&upstream), floats(&statistics));
-        let problem = twin::Problem {
-            queries: &queries,
-            keys: &keys,
-            values: &values,
-            sizes: twin::Sizes {
-                heads,
-                groups,
-                width,
-            },
-            spans: &spans,
-        };
         let output = twin::Output {
             upstream: &upstream,
             statistics: &statistics,
         };
-        let (key_gradient, value_gradient) = problem.key_gradients(&output);
+        let (to_keys, to_values) = problem.key_gradients(&output);
         (
-            from_floats(problem.query_gradients(&output), [count, heads, width]),
-            from_floats(key_gradient, [stored, groups, width]),
-            from_floats(value_gradient, [stored, groups, width]),
+            from_floats(problem.query_gradients(&output), slices.asked),
+            from_floats(to_keys, slices.stored),
+            from_floats(to_values, slices.stored),
         )
+    }
+}
+
+/// The inputs of the twin, row-major.
+struct Slices<'a> {
+    queries: Cow<'a, [f32]>,
+    keys: Cow<'a, [f32]>,
+    values: Cow<'a, [f32]>,
+    /// n, H, E.
+    asked: [usize; 3],
+    /// m, K, E.
+    stored: [usize; 3],
+}
+
+impl<'a> Slices<'a> {
+    fn new(inputs: &'a Inputs<Flex>) -> Self {
+        Self {
+            queries: floats(&inputs.queries),
+            keys: floats(&inputs.keys),
+            values: floats(&inputs.values),
+            asked: inputs.queries.layout().shape().dims(),
+            stored: inputs.keys.layout().shape().dims(),
+        }
+    }
+
+    fn problem<'s>(&'s self, spans: &'s Spans) -> twin::Problem<'s> {
+        let [_, heads, width] = self.asked;
+        twin::Problem {
+            queries: &self.queries,
+            keys: &self.keys,
+            values: &self.values,
+            sizes: twin::Sizes {
+                heads,
+                groups: self.stored[1],
+                width,
+            },
+            spans,
+        }
     }
 }

@@ -10,6 +10,7 @@ mod autodiff;
 mod backends;
 mod gpu;
 mod spans;
+mod tiles;
 mod twin;
 
 use std::sync::Arc;

@@ -1,19 +1,12 @@
-//! Which keys each query sees, and the tiles in which the kernels walk over queries and keys.
+//! Which keys each query sees: at most two ranges, so no mask exists.
 //!
-//! Plain numbers: knows no tensor, no model and no token. A query sees at most two ranges of keys, so no mask exists.
+//! Plain numbers, and what the devices keep of them from launch to launch. Knows no model and no token.
 
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use burn::backend::wgpu::CubeTensor;
-
-/// Queries of one tile; a tile's scores against all that it sees lie in one scratch buffer.
-pub(super) const QUERY_TILE: usize = 32;
-/// Keys of one tile of the backward pass.
-pub(super) const KEY_TILE: usize = 32;
-/// Scores that may be computed for nothing where a union of ranges is wider than they are, beside twice their own number:
-/// small products cost more by their number than by their size.
-const SLACK: usize = QUERY_TILE * KEY_TILE;
+use super::gpu::Tables;
+use super::tiles::{KeyTile, QueryTile, key_tiles, query_tiles};
 
 /// What one query sees: `prefix` ∪ `own`. Either may be empty; they do not overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,40 +17,16 @@ pub struct Visible {
     pub own: Range<u32>,
 }
 
-/// Keys that some queries of a tile see, at least in part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Segment {
-    pub keys: Range<usize>,
-    pub queries: Range<usize>,
-    /// Whether these are prefixes; own ranges otherwise.
-    pub prefix: bool,
-}
-
-/// Consecutive queries with one prefix, and the keys that they see.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct QueryTile {
-    pub queries: Range<usize>,
-    pub segments: Vec<Segment>,
-}
-
-/// Consecutive keys and a range that holds every query that sees one of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct KeyTile {
-    pub keys: Range<usize>,
-    pub queries: Range<usize>,
-}
-
-/// The visible ranges of all queries of one call of `attention`.
+/// The visible ranges of all queries of one call of `attention`, or of the calls of all layers; all on one device.
 #[derive(Debug)]
 pub struct Spans {
     visible: Vec<Visible>,
     keys: usize,
-    query_tiles: Vec<QueryTile>,
-    /// Only the backward pass needs them.
+    /// Of the CPU twin; those over keys only for the backward pass.
+    query_tiles: OnceLock<Vec<QueryTile>>,
     key_tiles: OnceLock<Vec<KeyTile>>,
-    /// Tables of the shaders, uploaded by the first launch that needs them.
-    pub(super) query_table: OnceLock<CubeTensor>,
-    pub(super) key_table: OnceLock<CubeTensor>,
+    /// Of the shaders, uploaded by the first launch that needs them.
+    pub(super) tables: Tables,
 }
 
 impl Spans {
@@ -79,14 +48,12 @@ impl Spans {
                 "query {query} sees a key twice: {seen:?}"
             );
         }
-        let query_tiles = query_tiles(&visible);
         Self {
             visible,
             keys,
-            query_tiles,
+            query_tiles: OnceLock::new(),
             key_tiles: OnceLock::new(),
-            query_table: OnceLock::new(),
-            key_table: OnceLock::new(),
+            tables: Tables::default(),
         }
     }
 
@@ -108,229 +75,30 @@ impl Spans {
         &self.visible
     }
 
-    pub(super) fn query_tiles(&self) -> &[QueryTile] {
-        &self.query_tiles
+    /// Tiles of at most `most` queries; the first call decides.
+    pub(super) fn query_tiles(&self, most: usize) -> &[QueryTile] {
+        self.query_tiles
+            .get_or_init(|| query_tiles(&self.visible, most))
     }
 
-    pub(super) fn key_tiles(&self) -> &[KeyTile] {
+    /// Tiles of at most `most` keys; the first call decides.
+    pub(super) fn key_tiles(&self, most: usize) -> &[KeyTile] {
         self.key_tiles
-            .get_or_init(|| key_tiles(&self.visible, self.keys))
+            .get_or_init(|| key_tiles(&self.visible, self.keys, most))
     }
-}
-
-fn wide(range: &Range<u32>) -> Range<usize> {
-    range.start as usize..range.end as usize
-}
-
-/// The smallest range that holds both; an empty one adds nothing.
-fn union(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
-    if a.is_empty() {
-        return b.clone();
-    }
-    if b.is_empty() {
-        return a.clone();
-    }
-    a.start.min(b.start)..a.end.max(b.end)
-}
-
-fn query_tiles(visible: &[Visible]) -> Vec<QueryTile> {
-    let mut tiles = Vec::new();
-    let mut start = 0;
-    while start < visible.len() {
-        let prefix = &visible[start].prefix;
-        let same = |seen: &&Visible| {
-            seen.prefix == *prefix || (seen.prefix.is_empty() && prefix.is_empty())
-        };
-        let count = visible[start..]
-            .iter()
-            .take(QUERY_TILE)
-            .take_while(same)
-            .count();
-        let queries = start..start + count;
-        let mut segments = own_segments(visible, queries.clone());
-        if !prefix.is_empty() {
-            segments.push(Segment {
-                keys: wide(prefix),
-                queries: queries.clone(),
-                prefix: true,
-            });
-        }
-        tiles.push(QueryTile { queries, segments });
-        start += count;
-    }
-    tiles
-}
-
-/// The own ranges of some queries, those of neighbours together where that wastes little.
-fn own_segments(visible: &[Visible], queries: Range<usize>) -> Vec<Segment> {
-    let mut segments: Vec<Segment> = Vec::new();
-    let mut own_scores = 0;
-    for query in queries {
-        let own = wide(&visible[query].own);
-        if let Some(last) = segments.last_mut() {
-            let both = union(&last.keys, &own);
-            let area = both.len() * (last.queries.len() + 1);
-            // Rows of a cache lie far apart; those of one batch follow each other.
-            let near = both.len() <= last.keys.len() + own.len() + QUERY_TILE;
-            if near && area <= 2 * (own_scores + own.len()) + SLACK {
-                last.keys = both;
-                last.queries.end = query + 1;
-                own_scores += own.len();
-                continue;
-            }
-        }
-        own_scores = own.len();
-        segments.push(Segment {
-            keys: own,
-            queries: query..query + 1,
-            prefix: false,
-        });
-    }
-    segments
-}
-
-/// For each key the first query, in the order of `queries`, that sees it.
-fn first_seen(
-    visible: &[Visible],
-    keys: usize,
-    queries: impl Iterator<Item = usize>,
-) -> Vec<Option<usize>> {
-    let mut first = vec![None; keys];
-    // Of each key the next one that nobody has seen yet.
-    let mut next: Vec<usize> = (0..=keys).collect();
-    for query in queries {
-        for range in [&visible[query].prefix, &visible[query].own] {
-            let range = wide(range);
-            let mut key = unseen(&mut next, range.start.min(keys));
-            while key < range.end {
-                first[key] = Some(query);
-                next[key] = key + 1;
-                key = unseen(&mut next, key + 1);
-            }
-        }
-    }
-    first
-}
-
-/// The next unseen key from `key` on; shortens the way for later calls.
-fn unseen(next: &mut [usize], mut key: usize) -> usize {
-    while next[key] != key {
-        next[key] = next[next[key]];
-        key = next[key];
-    }
-    key
-}
-
-fn key_tiles(visible: &[Visible], keys: usize) -> Vec<KeyTile> {
-    let first = first_seen(visible, keys, 0..visible.len());
-    let last = first_seen(visible, keys, (0..visible.len()).rev());
-    let mut tiles: Vec<KeyTile> = Vec::new();
-    let mut seen_scores = 0;
-    for key in 0..keys {
-        let (Some(from), Some(to)) = (first[key], last[key]) else {
-            continue;
-        };
-        let seen = from..to + 1;
-        if let Some(tile) = tiles.last_mut()
-            && tile.keys.end == key
-            && tile.keys.len() < KEY_TILE
-        {
-            let both = union(&tile.queries, &seen);
-            if both.len() * (tile.keys.len() + 1) <= 2 * (seen_scores + seen.len()) + SLACK {
-                tile.keys.end = key + 1;
-                tile.queries = both;
-                seen_scores += seen.len();
-                continue;
-            }
-        }
-        seen_scores = seen.len();
-        tiles.push(KeyTile {
-            keys: key..key + 1,
-            queries: seen,
-        });
-    }
-    tiles
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn visible(ranges: &[[u32; 4]]) -> Vec<Visible> {
-        let one = |[a, b, c, d]: &[u32; 4]| Visible {
-            prefix: *a..*b,
-            own: *c..*d,
-        };
-        ranges.iter().map(one).collect()
-    }
-
-    /// A prompt of three tokens, two completions of two and one.
-    fn group() -> Vec<Visible> {
-        visible(&[
-            [0, 0, 0, 1],
-            [0, 0, 0, 2],
-            [0, 0, 0, 3],
-            [0, 3, 3, 4],
-            [0, 3, 3, 5],
-            [0, 3, 5, 6],
-        ])
-    }
-
-    /// Every visible pair lies in exactly one segment of the query tiles and in exactly one key tile.
-    #[test]
-    fn tiles_hold_every_visible_pair_once() {
-        let scattered = visible(&[
-            [0, 4, 4, 6],
-            [0, 4, 900, 903],
-            [0, 4, 5000, 5001],
-            [7, 9, 0, 0],
-            [0, 0, 0, 0],
-        ]);
-        for (visible, keys) in [(group(), 6), (scattered, 6000), (vec![], 3)] {
-            let spans = Spans::new(visible.clone(), keys);
-            for (query, seen) in visible.iter().enumerate() {
-                for (prefix, range) in [(true, &seen.prefix), (false, &seen.own)] {
-                    for key in wide(range) {
-                        let segments = spans
-                            .query_tiles()
-                            .iter()
-                            .flat_map(|tile| &tile.segments)
-                            .filter(|segment| {
-                                segment.prefix == prefix
-                                    && segment.queries.contains(&query)
-                                    && segment.keys.contains(&key)
-                            });
-                        assert_eq!(segments.count(), 1, "query {query}, key {key}");
-                        let tiles = spans.key_tiles().iter().filter(|tile| {
-                            tile.keys.contains(&key) && tile.queries.contains(&query)
-                        });
-                        assert_eq!(tiles.count(), 1, "query {query}, key {key}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn far_rows_of_a_cache_are_not_joined() {
-        let rows: Vec<[u32; 4]> = (0..8)
-            .map(|row| [0, 100, 100 + row * 512, 110 + row * 512])
-            .collect();
-        let spans = Spans::new(visible(&rows), 100 + 8 * 512);
-        let [tile] = spans.query_tiles() else {
-            panic!("one prompt, one tile")
-        };
-        let scores: usize = tile
-            .segments
-            .iter()
-            .map(|segment| segment.keys.len() * segment.queries.len())
-            .sum();
-        assert!(scores < 8 * 110 * 2 + 2 * SLACK, "{scores}");
-    }
-
     #[test]
     #[should_panic(expected = "sees a key twice")]
     fn overlapping_ranges_are_refused() {
-        let _ = Spans::new(visible(&[[0, 3, 2, 4]]), 4);
+        let seen = Visible {
+            prefix: 0..3,
+            own: 2..4,
+        };
+        let _ = Spans::new(vec![seen], 4);
     }
 }
