@@ -197,7 +197,8 @@ fn a_new_adapter_changes_nothing_and_training_it_leaves_the_model_alone() {
     attach_new(&mut weights, settings(&["merger"]), 3, &Device::flex()).expect("it fits");
     let mut adapted = learner(weights, LearnerOptions::default());
     let found = logprobs(&adapted, &adapted.weights, &batch);
-    assert_close("a new adapter", &found, &doubles(&expected), 1e-6);
+    // The copy of the merger is dense: another product, which adds in another order.
+    assert_close("a new adapter", &found, &doubles(&expected), 1e-5);
     for _ in 0..2 {
         adapted.accumulate(&batch, &shares).expect("finite");
         adapted.apply(1e-2).expect("applied");
