@@ -15,6 +15,7 @@ use crate::run::checkpoint::copy_model_files;
 use crate::system::files::{self, Existing};
 
 const CONFIG: &str = "config.json";
+const TIED: &str = "tie_word_embeddings";
 
 /// The model in `folder`, or the one that the adapter names, with the adapter over it.
 ///
@@ -101,7 +102,6 @@ fn untie(path: &Path) -> Result<()> {
     let place = || path.display().to_string();
     let text = fs::read_to_string(path).with_context(place)?;
     let mut config: Value = serde_json::from_str(&text).with_context(place)?;
-    const TIED: &str = "tie_word_embeddings";
     config[TIED] = json!(false);
     if let Some(text) = config.get_mut("text_config").and_then(Value::as_object_mut)
         && text.contains_key(TIED)

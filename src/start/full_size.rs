@@ -95,10 +95,9 @@ fn shards(folder: &Path, specs: &[ParameterSpec], seed: u64) -> Result<()> {
             bytes = 0;
         }
         bytes += tensor.data_len();
-        shards
-            .last_mut()
-            .into_iter()
-            .for_each(|shard| shard.push(tensor.clone()));
+        if let Some(shard) = shards.last_mut() {
+            shard.push(tensor);
+        }
     }
     let (mut map, mut total) = (Map::new(), 0);
     let count = shards.len();
@@ -150,7 +149,7 @@ impl Random {
     fn number(&self, index: usize) -> bf16 {
         let (mean, deviation) = self.numbers;
         let bits = split_mix(self.seed, index as u64);
-        let sum: u64 = (0..4).map(|part| bits >> (16 * part) & 0xffff).sum();
+        let sum: u64 = (0..4).map(|part| (bits >> (16 * part)) & 0xffff).sum();
         let standard = (sum as f32 - 131_070.0) * (3.0_f32.sqrt() / 65_536.0);
         bf16::from_f32(mean + deviation * standard)
     }

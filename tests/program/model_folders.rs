@@ -277,7 +277,7 @@ fn names_and_folders_that_are_no_model() {
         r#"{"peft_type": "LORA", "base_model_name_or_path": "models/base"}"#,
     )
     .expect("written");
-    said(text(&model)).refused(&["LORA adapter", "`models/base`", "merge_and_unload"]);
+    said(text(&model)).refused(&["LoRA adapter", "`models/base`", "merge_and_unload"]);
     said(text(&model.join("config.json"))).refused(&["not a single file"]);
 }
 

@@ -57,7 +57,7 @@ pub enum ModelFileError {
     /// A folder of PEFT's, which is no model by itself.
     #[error(
         "{}: holds a {kind} adapter (adapter_config.json), which is no model by itself; its base model is {base}\n\
-         hint: merge it into its base model first: PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder), then give that folder",
+         hint: merge it into its base model first (`vision-ekipl merge`, or merge_and_unload of PEFT), then give that folder",
         path.display()
     )]
     Adapter {
