@@ -178,8 +178,8 @@ fn weights_are_those_that_transformers_would_load() {
         assert_close(&logprobs, &PLAIN, what);
     }
     with(wrapped("student.")).0.refused(&[
-        "tensor `model.embed_tokens.weight` is missing",
-        "the files call it `student.model.embed_tokens.weight`",
+        "tensor `model.layers.0.input_layernorm.weight` is missing",
+        "the files call it `student.model.layers.0.input_layernorm.weight`",
     ]);
     with(|model| {
         rename(model, |name| {
