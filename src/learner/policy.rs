@@ -10,12 +10,11 @@ use super::optimizer::gradients::Gradients;
 use super::settings::LearnerOptions;
 use super::streaming::Streaming;
 use crate::kernels::TEMPERATURES;
-use crate::model::Qwen2Vl;
 use crate::model::config::ModelConfig;
 use crate::model::features::Features;
-use crate::model::generate::flag_tensor;
 use crate::model::parameters::spec::is_vision;
 use crate::model::parameters::{Weights, WeightsError};
+use crate::model::{Qwen2Vl, flag_tensor};
 
 /// A policy in training.
 pub struct Learner {

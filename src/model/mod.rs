@@ -34,7 +34,7 @@ use parameters::{Weights, WeightsError};
 use rotary::Rotary;
 pub use stack::{BlockGradient, Recomputation};
 use text::TextModel;
-pub(crate) use text::{EMBEDDING, FINAL_NORM, HEAD, index_tensor};
+pub(crate) use text::{EMBEDDING, FINAL_NORM, HEAD, flag_tensor, index_tensor};
 use vision::VisionTower;
 
 /// A Qwen2-VL model: handles to its parameters.

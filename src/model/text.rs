@@ -194,3 +194,12 @@ pub(crate) fn index_tensor(ids: &[u32], device: &Device) -> Tensor<1, Int> {
         .collect();
     Tensor::from_data(TensorData::new(values, [ids.len()]), device)
 }
+
+/// [V] flags as a tensor of 0 and 1.
+pub(crate) fn flag_tensor(flags: &[bool], device: &Device) -> Tensor<1> {
+    let values: Vec<f32> = flags
+        .iter()
+        .map(|flag| f32::from(u8::from(*flag)))
+        .collect();
+    Tensor::from_data(TensorData::new(values, [flags.len()]), device)
+}

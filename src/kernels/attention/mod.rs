@@ -10,8 +10,11 @@ mod autodiff;
 mod backends;
 mod gpu;
 mod spans;
+mod split;
+mod tables;
 mod tiles;
 mod twin;
+mod visible;
 
 use std::sync::Arc;
 
@@ -20,7 +23,8 @@ use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::Tensor;
 
 pub(crate) use gpu::shaders;
-pub use spans::{Spans, Visible};
+pub use spans::Spans;
+pub use visible::Visible;
 
 use super::shape_check::ShapeCheck;
 

@@ -2,20 +2,11 @@
 //!
 //! Plain numbers, and what the devices keep of them from launch to launch. Knows no model and no token.
 
-use std::ops::Range;
 use std::sync::OnceLock;
 
-use super::gpu::Tables;
+use super::tables::Tables;
 use super::tiles::{KeyTile, QueryTile, key_tiles, query_tiles};
-
-/// What one query sees: `prefix` ∪ `own`. Either may be empty; they do not overlap.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Visible {
-    /// Keys of what stands before the query's row and is shared with others: a completion's prompt.
-    pub prefix: Range<u32>,
-    /// Keys of the query's own row: up to itself, or all of it where attention is not causal.
-    pub own: Range<u32>,
-}
+use super::visible::Visible;
 
 /// The visible ranges of all queries of one call of `attention`, or of the calls of all layers; all on one device.
 #[derive(Debug)]

@@ -4,11 +4,13 @@
 
 use std::ops::Range;
 
-use super::spans::Visible;
+use super::visible::Visible;
 
 /// Scores that may be computed for nothing where a union of ranges is wider than they are, beside twice their own number:
 /// small products cost more by their number than by their size.
 const SLACK: usize = 1024;
+/// Rows of a workgroup of all shaders but the merging one, four invocations each.
+pub(super) const ROWS: usize = 32;
 /// Keys between two rows that are walked together.
 const GAP: usize = 32;
 
@@ -165,6 +167,28 @@ pub(super) fn key_tiles(visible: &[Visible], keys: usize, most: usize) -> Vec<Ke
         });
     }
     tiles
+}
+
+/// `[first query, queries, prefix start, prefix end, own start, own end]` per workgroup of the passes over queries: rows
+/// of a cache that lie far apart are walked separately.
+pub(super) fn query_rows(visible: &[Visible]) -> Vec<[u32; 6]> {
+    let row = |tile: &QueryTile, queries: std::ops::Range<usize>, own: &std::ops::Range<usize>| {
+        let prefix = &visible[tile.queries.start].prefix;
+        [
+            queries.start as u32,
+            queries.len() as u32,
+            prefix.start,
+            prefix.end,
+            own.start as u32,
+            own.end as u32,
+        ]
+    };
+    let tiles = query_tiles(visible, ROWS);
+    let rows = tiles.iter().flat_map(|tile| {
+        let own = tile.segments.iter().filter(|segment| !segment.prefix);
+        own.map(move |segment| row(tile, segment.queries.clone(), &segment.keys))
+    });
+    rows.collect()
 }
 
 #[cfg(test)]

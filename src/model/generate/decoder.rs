@@ -9,7 +9,6 @@ use std::sync::Arc;
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::cache::{KvCache, Stretches};
-use super::flag_tensor;
 use super::prompts::CachedPrompts;
 use super::repetition::SeenTokens;
 use super::room::CacheRoom;
@@ -22,7 +21,7 @@ use crate::kernels::{
 };
 use crate::model::packing::{next_position, number};
 use crate::model::rotary::Rotary;
-use crate::model::{Qwen2Vl, index_tensor};
+use crate::model::{Qwen2Vl, flag_tensor, index_tensor};
 use crate::record::Prompt;
 
 /// Tokens that a GPU draws before the host looks at them: a look waits for all that was asked for. What a row draws

@@ -18,8 +18,6 @@ mod rows;
 
 use std::sync::Arc;
 
-use burn::tensor::{Tensor, TensorData};
-
 use super::Qwen2Vl;
 use crate::actions::generator::{Generate, GenerateError, Sampled, SamplingParameters};
 use crate::device::guard;
@@ -53,15 +51,6 @@ impl Generate for Qwen2Vl {
         });
         sampled.map_err(|failure| GenerateError::Failed(failure.to_string()))?
     }
-}
-
-/// [V] flags as a tensor of 0 and 1.
-pub(crate) fn flag_tensor(flags: &[bool], device: &burn::tensor::Device) -> Tensor<1> {
-    let values: Vec<f32> = flags
-        .iter()
-        .map(|flag| f32::from(u8::from(*flag)))
-        .collect();
-    Tensor::from_data(TensorData::new(values, [flags.len()]), device)
 }
 
 #[cfg(test)]

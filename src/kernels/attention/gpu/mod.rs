@@ -2,8 +2,6 @@
 //! It knows buffers and variants, not what the tokens are.
 
 mod shaders;
-mod split;
-mod tables;
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
@@ -11,12 +9,11 @@ use burn::cubecl::prelude::BufferIOAttr::{ReadOnly, ReadWrite, WriteOnly};
 use burn::tensor::{DType, FloatDType, Shape, Slice};
 
 use super::spans::Spans;
+use super::tables::{Split, Table};
 use super::{Gradients, Inputs};
 use crate::kernels::launch::{contiguous, empty, launch};
 pub(crate) use shaders::shaders;
 use shaders::{MERGE_WORKGROUP, Pass, merge, shader};
-pub(super) use tables::Tables;
-use tables::{Split, Table};
 
 /// Queries, keys and values, row-major.
 pub(super) struct Buffers {
@@ -69,10 +66,10 @@ impl Buffers {
 pub(super) fn forward(inputs: &Buffers, spans: &Spans) -> (CubeTensor, CubeTensor) {
     let ([count, heads, width], [_, groups, _]) = (inputs.asked, inputs.stored);
     let share = heads / groups;
-    if let Some(split) = spans.tables.split(spans, share, &inputs.queries) {
+    if let Some(split) = spans.tables.split(spans.visible(), share, &inputs.queries) {
         return split_forward(inputs, split);
     }
-    let table = spans.tables.queries(spans, &inputs.queries);
+    let table = spans.tables.queries(spans.visible(), &inputs.queries);
     let (out, lse) = inputs.results(count);
     launch(
         shader(Pass::Forward, width),
@@ -157,8 +154,10 @@ pub(super) fn backward(
             (table.tiles * heads) as u32,
         );
     };
-    let query_table = spans.tables.queries(spans, &inputs.queries);
-    let key_table = spans.tables.keys(spans, &inputs.queries);
+    let query_table = spans.tables.queries(spans.visible(), &inputs.queries);
+    let key_table = spans
+        .tables
+        .keys((spans.visible(), spans.keys()), &inputs.queries);
     pass(
         Pass::BackwardQueries,
         query_table,

@@ -2,8 +2,6 @@
 
 use crate::kernels::assemble::Shader;
 
-/// Rows of a workgroup of all shaders but the merging one, four invocations each.
-pub(super) const ROWS: usize = 32;
 const WORKGROUP: u32 = 128;
 /// Invocations per workgroup of the merging shader.
 pub(super) const MERGE_WORKGROUP: u32 = 64;

@@ -8,16 +8,14 @@ use burn::backend::ops::IntTensorOps;
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
 use burn::tensor::TensorData;
 
-use super::shaders::ROWS;
 use super::split::Plan;
-use crate::kernels::attention::Spans;
-use crate::kernels::attention::spans::Visible;
-use crate::kernels::attention::tiles::{KeyTile, QueryTile, key_tiles, query_tiles};
+use super::tiles::{KeyTile, ROWS, key_tiles, query_rows};
+use super::visible::Visible;
 use crate::kernels::launch::contiguous;
 
 /// The tables of some spans.
 #[derive(Debug, Default)]
-pub(in crate::kernels::attention) struct Tables {
+pub(super) struct Tables {
     queries: OnceLock<Table>,
     keys: OnceLock<Table>,
     split: OnceLock<Option<Split>>,
@@ -40,34 +38,39 @@ pub(super) struct Split {
 
 impl Tables {
     /// What every query sees, then the tiles of the passes over queries.
-    pub(super) fn queries(&self, spans: &Spans, like: &CubeTensor) -> &Table {
+    pub(super) fn queries(&self, visible: &[Visible], like: &CubeTensor) -> &Table {
         self.queries.get_or_init(|| {
-            let rows = query_rows(spans.visible());
-            Table::new(seen(spans.visible()), rows.as_flattened(), rows.len(), like)
+            let rows = query_rows(visible);
+            Table::new(seen(visible), rows.as_flattened(), rows.len(), like)
         })
     }
 
     /// What every query sees, then the tiles of the pass over keys.
-    pub(super) fn keys(&self, spans: &Spans, like: &CubeTensor) -> &Table {
+    pub(super) fn keys(&self, (visible, keys): (&[Visible], usize), like: &CubeTensor) -> &Table {
         let row = |tile: &KeyTile| {
             let KeyTile { keys, queries } = tile;
             [keys.start, keys.len(), queries.start, queries.end].map(|value| value as u32)
         };
         self.keys.get_or_init(|| {
-            let tiles = key_tiles(spans.visible(), spans.keys(), ROWS);
+            let tiles = key_tiles(visible, keys, ROWS);
             let rows: Vec<[u32; 4]> = tiles.iter().map(row).collect();
-            Table::new(seen(spans.visible()), rows.as_flattened(), rows.len(), like)
+            Table::new(seen(visible), rows.as_flattened(), rows.len(), like)
         })
     }
 
     /// The table of the decoding form for `share` query heads per key head, where that form is the better one.
-    pub(super) fn split(&self, spans: &Spans, share: usize, like: &CubeTensor) -> Option<&Split> {
+    pub(super) fn split(
+        &self,
+        visible: &[Visible],
+        share: usize,
+        like: &CubeTensor,
+    ) -> Option<&Split> {
         let upload = || {
             let Plan {
                 merges,
                 parts,
                 slots,
-            } = Plan::new(spans.visible(), share)?;
+            } = Plan::new(visible, share)?;
             let merges = merges.as_flattened().to_vec();
             let table = Table::new(merges, parts.as_flattened(), parts.len(), like);
             Some(Split { table, slots })
@@ -97,26 +100,4 @@ fn seen(visible: &[Visible]) -> Vec<u32> {
         [prefix.start, prefix.end, own.start, own.end]
     });
     words.collect()
-}
-
-/// `[first query, queries, prefix start, prefix end, own start, own end]` per workgroup of the passes over queries: rows
-/// of a cache that lie far apart are walked separately.
-pub(super) fn query_rows(visible: &[Visible]) -> Vec<[u32; 6]> {
-    let row = |tile: &QueryTile, queries: std::ops::Range<usize>, own: &std::ops::Range<usize>| {
-        let prefix = &visible[tile.queries.start].prefix;
-        [
-            queries.start as u32,
-            queries.len() as u32,
-            prefix.start,
-            prefix.end,
-            own.start as u32,
-            own.end as u32,
-        ]
-    };
-    let tiles = query_tiles(visible, ROWS);
-    let rows = tiles.iter().flat_map(|tile| {
-        let own = tile.segments.iter().filter(|segment| !segment.prefix);
-        own.map(move |segment| row(tile, segment.queries.clone(), &segment.keys))
-    });
-    rows.collect()
 }

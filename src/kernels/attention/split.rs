@@ -4,9 +4,8 @@
 
 use std::ops::Range;
 
-use super::shaders::ROWS;
-use super::tables::query_rows;
-use crate::kernels::attention::spans::Visible;
+use super::tiles::{ROWS, query_rows};
+use super::visible::Visible;
 
 /// Keys of one part.
 const PART_KEYS: usize = 128;
