@@ -6,6 +6,7 @@ mod choice;
 mod error;
 mod failure;
 mod memory;
+mod survey;
 
 use std::sync::Mutex;
 
@@ -20,6 +21,7 @@ pub use error::DeviceError;
 pub(crate) use error::WGSL_CLIENT;
 pub use failure::{DeviceFailure, guard, read_back};
 pub use memory::{MemoryPeaks, MemoryWatch};
+pub use survey::{Surveyed, survey};
 
 /// Checks that our kernels run on `device`: it is the CPU device, or a GPU whose compiler takes WGSL source.
 ///

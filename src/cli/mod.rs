@@ -27,7 +27,7 @@ pub use study::StudyArguments;
 pub use weights::WeightArguments;
 
 use crate::config::{DeviceChoice, scrubbed};
-use values::{ExpandedPath, SEED, cost, temperature, temperature_or_greedy, whole};
+use values::{ExpandedPath, SEED, cost, gibibytes, temperature, temperature_or_greedy, whole};
 
 /// Reinforcement learning of vision-language models with external actions.
 #[derive(Debug, Parser)]
@@ -45,6 +45,8 @@ pub enum Command {
     Train(Box<TrainArguments>),
     /// Fine-tune a policy on given chains of thought or answers.
     Sft(Box<TrainArguments>),
+    /// Work out the memory of a run, phase by phase, and what would make it fit.
+    Plan(Box<PlanArguments>),
     /// Measure accuracy per task and split, and pass@k.
     Eval(Box<EvalArguments>),
     /// Complete a prompt, or the rows of a file.
@@ -89,6 +91,26 @@ pub struct TrainArguments {
     /// Print the resolved configuration, the memory and the steps it takes, and stop.
     #[arg(long)]
     pub dry_run: bool,
+    /// Configuration keys given as flags.
+    #[command(flatten)]
+    pub keys: KeyFlags,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    /// Configuration file; configuration keys given as flags override it.
+    #[arg(value_parser = ExpandedPath)]
+    pub config: PathBuf,
+    /// Plan supervised fine-tuning in place of training.
+    #[arg(long)]
+    pub sft: bool,
+    /// Hold the plan against this much memory in place of what the device has.
+    #[arg(long, value_name = "N", value_parser = gibibytes)]
+    pub memory_gib: Option<f64>,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    pub json: bool,
     /// Configuration keys given as flags.
     #[command(flatten)]
     pub keys: KeyFlags,
@@ -582,6 +604,7 @@ mod tests {
             "reward-check run.yaml --completions a.jsonl --json --limit 3 --reward_funcs accuracy",
             "demo --device cpu --seed 1 --seeds 3 --output runs/x",
             "sft run.yaml --dry-run",
+            "plan run.yaml --memory-gib 8 --json --sft --learning_rate 1e-5",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -590,6 +613,7 @@ mod tests {
             "data structure --split train --count 5",
             "data structure --split train --count 5 --out d --max-objects 3",
             "doctor --device tpu",
+            "plan run.yaml --memory-gib 0",
             "init --out d",
             "study",
             "study a.yaml --seeds 0",

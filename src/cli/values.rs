@@ -54,6 +54,11 @@ pub(super) fn cost(text: &str) -> Result<f64, String> {
     number(text, 0.0..=1e9, "an amount from 0 to 1e9")
 }
 
+/// Memory of a machine or an adapter.
+pub(super) fn gibibytes(text: &str) -> Result<f64, String> {
+    number(text, 0.01..=1e6, "a number of GiB from 0.01 to 1e6")
+}
+
 /// Divides logits; as the configuration's `temperature`.
 pub(super) fn temperature(text: &str) -> Result<f32, String> {
     number(text, 1e-3..=1e3, "a number from 0.001 to 1000").map(|number| number as f32)

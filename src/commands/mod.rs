@@ -11,6 +11,7 @@ mod init;
 mod interrupts;
 mod merge;
 mod output;
+mod plan;
 mod reward_check;
 mod rows;
 mod say;
@@ -46,6 +47,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Init(arguments) => init::run(&arguments),
         Command::FullSize(arguments) => full_size::run(&arguments),
         Command::Study(arguments) => study::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     }

@@ -4,7 +4,6 @@
 //! ([`packing::Packed`]); the same layers serve training, where a completion reads its prompt among them, and decoding, where
 //! it reads a cache. Knows nothing of losses, optimizers, rewards or files other than the weights' own.
 
-pub mod activations;
 pub mod adapter;
 pub mod config;
 pub mod features;
@@ -35,6 +34,7 @@ use rotary::Rotary;
 pub use stack::{BlockGradient, Recomputation};
 use text::TextModel;
 pub(crate) use text::{EMBEDDING, FINAL_NORM, HEAD, flag_tensor, index_tensor};
+pub use vision::PATCHES_AT_ONCE;
 use vision::VisionTower;
 
 /// A Qwen2-VL model: handles to its parameters.

@@ -26,7 +26,7 @@ pub(crate) const PATCH_EMBEDDING: &str = "visual.patch_embed.proj.weight";
 pub(crate) const MERGER_PREFIX: &str = "visual.merger.";
 
 /// Patches computed at once, unless one picture has more: their activations are what a batch of pictures costs.
-pub(super) const PATCHES_AT_ONCE: usize = 4096;
+pub const PATCHES_AT_ONCE: usize = 4096;
 
 /// The vision tower's parameters.
 #[derive(Debug, Clone)]

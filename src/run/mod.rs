@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod evaluation;
 pub mod folder;
+pub mod memory_plan;
 pub mod merge;
 pub mod metrics;
 mod position;

@@ -3,8 +3,8 @@
 //!
 //! Knows how stages are built, and nothing of the order in which they act.
 
-mod buffers;
 mod data;
+mod memory;
 mod opening;
 mod outputs;
 mod policy;
@@ -33,8 +33,8 @@ use crate::model::config::ModelConfig;
 use crate::options::DeviceChoice;
 use crate::record::{Example, FinishReason, Prompt};
 
-pub use buffers::{check_supervised, check_training};
 pub use data::{data_file, dataset_options, load_dataset, picture_folder};
+pub use memory::{Sized, adapters};
 pub(crate) use opening::{Opening, open};
 pub use outputs::{check_outputs, existing_dump, external_cache, inputs};
 pub use policy::{frozen_model, open_policy, policy_place, policy_weights, scorer};

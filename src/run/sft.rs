@@ -15,6 +15,7 @@ use crate::learner::optimizer::schedule::Schedule;
 use crate::learner::{LearnError, Learner};
 use crate::record::{Example, Prompt, TokenBatch, TokenRow};
 use crate::run::evaluation;
+use crate::run::memory_plan::Work;
 use crate::run::metrics::StepMetrics;
 use crate::run::setup::{self, Opening};
 use crate::run::state::{Beginning, RunState};
@@ -60,8 +61,7 @@ impl FineTuning {
         let file = setup::data_file(&run.data.dataset_name, &run.data.dataset_train_split)?;
         let folder = Some(opening.folder.path());
         let examples = setup::load_dataset(&run, &file, &opening.encoder, folder)?.examples;
-        let read = (&opening.encoder, examples.as_slice());
-        setup::check_supervised(&run, &opening.config, &opening.device, read)?;
+        opening.check_memory(&run, Work::Supervised, &examples)?;
         let targets = targets(&run, &opening.encoder, &examples)?;
         let mut held_out = Vec::new();
         for set in evaluation::open_sets(&run, &opening.encoder)? {

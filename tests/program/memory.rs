@@ -1,5 +1,6 @@
 //! What a run says of the memory that it takes.
 
+use serde_json::Value;
 use vision_ekipl::system::memory::machine_bytes;
 
 use crate::support::program::{program, text};
@@ -53,4 +54,100 @@ fn a_gpu_logs_its_pool() {
     assert!(allocated > 1e5 * 4.0 * 4.0 / GIB, "{allocated}");
     assert!(of("perf/max_memory_reserved_gb") >= allocated);
     assert!(of("perf/cpu_memory_used_gb") > 0.0);
+}
+
+/// The JSON of a plan of a configuration, with flags.
+fn plan(config: &std::path::Path, flags: &[&str]) -> Value {
+    let words = [&["plan", text(config), "--json", "--device", "cpu"], flags].concat();
+    serde_json::from_str(&program(&words).done()).expect("JSON")
+}
+
+#[test]
+fn a_plan_is_a_table_with_a_verdict() {
+    let work = Workspace::new();
+    let config = work.config("run", &[("beta", "0.04")]);
+    let printed = program(&["plan", text(&config), "--device", "cpu"]).done();
+    let mut lines = printed.lines();
+    assert!(
+        lines
+            .next()
+            .is_some_and(|line| line.starts_with("10 rows (0 rejected), ")),
+        "{printed}"
+    );
+    let head = printed
+        .lines()
+        .find(|line| line.starts_with("GiB"))
+        .expect("a table");
+    let words: Vec<&str> = head.split_whitespace().collect();
+    assert_eq!(
+        words,
+        [
+            "GiB", "loading", "sampling", "scoring", "backward", "update", "saving"
+        ]
+    );
+    for part in [
+        "program ",
+        "trained weights ",
+        "AdamW moments ",
+        "reference model ",
+        "decoding caches ",
+        "graph of all blocks ",
+        "total ",
+    ] {
+        assert!(
+            printed.lines().any(|line| line.starts_with(part)),
+            "{part} in {printed}"
+        );
+    }
+    assert!(printed.trim_end().ends_with(": it fits"), "{printed}");
+    assert!(!work.path("run").exists(), "nothing is written");
+    let tuned = program(&["plan", text(&config), "--sft", "--device", "cpu"]).done();
+    let head = tuned
+        .lines()
+        .find(|line| line.starts_with("GiB"))
+        .expect("a table");
+    assert!(
+        !head.contains("sampling") && head.contains("update"),
+        "{tuned}"
+    );
+}
+
+/// What is said to fit is planned again with the keys that were said.
+#[test]
+fn what_does_not_fit_is_told_what_would() {
+    let work = Workspace::new();
+    let keys = [
+        ("num_generations", "8"),
+        ("per_device_train_batch_size", "8"),
+        ("max_completion_length", "4000"),
+    ];
+    let config = work.config("run", &keys);
+    let whole = plan(&config, &[]);
+    let peak = whole["peak"]["bytes"].as_f64().expect("bytes");
+    let memory = format!("{}", peak * 0.7 / GIB);
+    let flags = ["--memory-gib", memory.as_str()];
+    let tight = plan(&config, &flags);
+    assert_eq!(tight["fits"], false);
+    assert_eq!(tight["advice"]["fits"], true, "{tight:#}");
+    let remedies = tight["advice"]["remedies"].as_array().expect("a list");
+    let mut followed: Vec<String> = flags.iter().map(|word| (*word).to_owned()).collect();
+    for remedy in remedies {
+        for pair in remedy["keys"].as_str().expect("keys").split(", ") {
+            let (key, value) = pair.split_once(": ").expect("a key and its value");
+            followed.extend([format!("--{key}"), value.to_owned()]);
+        }
+    }
+    let followed: Vec<&str> = followed.iter().map(String::as_str).collect();
+    let after = plan(&config, &followed);
+    assert_eq!(after["fits"], true, "{followed:?}: {after:#}");
+    assert_eq!(
+        after["peak"]["bytes"], tight["advice"]["peak"],
+        "{followed:?}"
+    );
+    let words = [&["plan", text(&config), "--device", "cpu"][..], &flags].concat();
+    let printed = program(&words).done();
+    assert!(
+        printed.contains("it does not fit") && printed.contains("(saves "),
+        "{printed}"
+    );
 }

@@ -23,6 +23,7 @@ use crate::actions::generator::{Generate, GenerateError, Sampled, SamplingParame
 use crate::device::guard;
 use crate::record::Prompt;
 use decoder::Decoder;
+pub use prompts::TOKENS_AT_ONCE;
 pub use room::{CACHE_BYTES, CacheRoom};
 
 impl Generate for Qwen2Vl {

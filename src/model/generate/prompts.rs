@@ -14,7 +14,7 @@ use crate::model::{Qwen2Vl, index_tensor};
 use crate::record::Prompt;
 
 /// Tokens of prompts that are read together, unless one prompt alone is longer.
-const TOKENS_AT_ONCE: usize = 4096;
+pub const TOKENS_AT_ONCE: usize = 4096;
 
 /// The prompts of a batch of completions.
 #[derive(Debug)]

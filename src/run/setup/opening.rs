@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use super::memory::{Sized, check_memory};
 use super::{learner_options, open_device, open_encoder, open_policy, policy_place, suppressed};
 use crate::config::{IntervalStrategy, Resume, Run};
 use crate::data::prompt::PromptEncoder;
@@ -14,6 +15,7 @@ use crate::model::config::ModelConfig;
 use crate::record::Example;
 use crate::run::checkpoint::{self, Course};
 use crate::run::folder::{Checkpoint, Mode, RunFolder};
+use crate::run::memory_plan::Work;
 use crate::run::position::Position;
 
 /// The part of the trainer state that tells whether the rows are the same.
@@ -70,6 +72,21 @@ pub(crate) fn open(run: &Run, logprob_temperature: f64) -> Result<Opening> {
 }
 
 impl Opening {
+    /// Says what the run will take of memory, and makes sure that its largest tensors fit.
+    ///
+    /// # Errors
+    /// If one does not, or the picture of a row cannot be read.
+    pub fn check_memory(&self, run: &Run, work: Work, examples: &[Arc<Example>]) -> Result<()> {
+        let sized = Sized {
+            run,
+            work,
+            config: &self.config,
+            encoder: &self.encoder,
+            examples,
+        };
+        check_memory(&sized, &self.device)
+    }
+
     /// Where the run stands: at its beginning, or where its checkpoint was saved; the optimizer is then restored.
     ///
     /// # Errors

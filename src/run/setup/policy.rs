@@ -104,7 +104,7 @@ fn say_whose_settings_count(run: &Run, place: &ModelPlace, found: &AdapterConfig
     }
 }
 
-fn adapter_settings(run: &Run, place: &ModelPlace) -> AdapterConfig {
+pub(super) fn adapter_settings(run: &Run, place: &ModelPlace) -> AdapterConfig {
     let keys = &run.adapter;
     let settings = AdapterConfig {
         r: keys.lora_r,

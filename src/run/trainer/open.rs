@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use super::{Cut, Trainer};
 use crate::config::Run;
 use crate::record::Example;
+use crate::run::memory_plan::Work;
 use crate::run::metrics::{CompletionsLog, JsonLines, Watchdog};
 use crate::run::rollout_file::{self, RolloutRow};
 use crate::run::setup::{self, Opening};
@@ -28,8 +29,7 @@ impl Trainer {
         let file = setup::data_file(&run.data.dataset_name, &run.data.dataset_train_split)?;
         let folder = Some(opening.folder.path());
         let examples = setup::load_dataset(&run, &file, &opening.encoder, folder)?.examples;
-        let read = (&opening.encoder, examples.as_slice());
-        setup::check_training(&run, &opening.config, &opening.device, read)?;
+        opening.check_memory(&run, Work::Training, &examples)?;
         let teachers = setup::roster(&run, &opening.device, &examples)?;
         let selection = setup::selection(&run);
         selection.check(run.group.num_generations, teachers.num_actions())?;

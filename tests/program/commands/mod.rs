@@ -45,9 +45,10 @@ fn a_dry_run_prints_the_resolved_configuration_memory_and_steps() {
     );
     for part in [
         "(0 rejected), 6 optimizer steps",
-        "MB  weights",
-        "AdamW moments",
-        "MB  total",
+        "# trained weights",
+        "# AdamW moments",
+        "# total",
+        "# peak: ",
     ] {
         assert!(report.contains(part), "{part} in {report}");
     }
