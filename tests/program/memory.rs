@@ -29,7 +29,14 @@ fn every_step_logs_the_largest_memory_so_far() {
         "the CPU has no pool"
     );
 
-    let tuned = work.config("tuned", &[("device", "cpu"), ("max_steps", "1")]);
+    let tuned = work.config(
+        "tuned",
+        &[
+            ("device", "cpu"),
+            ("max_steps", "1"),
+            ("max_completion_length", "64"),
+        ],
+    );
     program(&["sft", text(&tuned)]).done();
     let tuned = metric(&work.path("tuned"), "perf/max_memory_allocated_gb");
     assert!(tuned[0] > parameters, "{tuned:?}");
