@@ -152,7 +152,7 @@ END
  "peak_gib": $(of perf/max_memory_allocated_gb), "reserved_gib": $(of perf/max_memory_reserved_gb), "planned_gib": $planned,
  "decoding_against_training": $(of sampling/sampling_logp_difference/max)}
 END
-    short() { awk -v v="$(of "$1")" 'BEGIN {if (v == "null") print "-"; else printf "%.2f", v}'; }
+    short() { awk -v v="$(of "$1")" 'BEGIN {if (v == "null") print "-"; else printf "%.3g", v}'; }
     echo "| $name | $run | $kernels ($tests) | $difference | $speed | $(short timing_s/step) | $(short timing_s/gen) | $(short timing_s/ref) | $(short timing_s/update_actor) | $(short perf/max_memory_allocated_gb) | $(short perf/max_memory_reserved_gb) | $planned |" >>"$out/table.part"
 }
 rm -f "$out/table.part"
