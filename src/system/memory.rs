@@ -91,10 +91,10 @@ mod tests {
         assert!(during >= 96 << 20, "{during}");
         if cfg!(target_os = "linux") {
             let after = peak_resident_bytes().expect("this system tells");
-            assert!(
-                before <= during && during <= after,
-                "{before} {during} {after}"
-            );
+            // Linux counts by thread and adds up later: some pages may be missing.
+            let late = 4 << 20;
+            assert!(before <= during + late, "{before} {during}");
+            assert!(during <= after + late, "{during} {after}");
         }
     }
 
