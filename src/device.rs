@@ -208,6 +208,13 @@ fn set_up(infos: &[wgpu::AdapterInfo], index: usize) -> Result<OpenDevice, Devic
     })
 }
 
+/// Whether a device is a GPU, software or not.
+#[must_use]
+pub fn is_gpu(device: &Device) -> bool {
+    let probe = Tensor::<1>::zeros([1], &device.clone().inner());
+    probe.try_into_primitive::<CubeBackend>().is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,11 +268,4 @@ mod tests {
                 .starts_with(&infos[0].name)
         );
     }
-}
-
-/// Whether a device is a GPU, software or not.
-#[must_use]
-pub fn is_gpu(device: &Device) -> bool {
-    let probe = Tensor::<1>::zeros([1], &device.clone().inner());
-    probe.try_into_primitive::<CubeBackend>().is_ok()
 }

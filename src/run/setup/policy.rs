@@ -69,7 +69,7 @@ pub fn policy_weights(
     open: &OpenDevice,
 ) -> Result<(ModelConfig, Weights)> {
     let (peft, frozen_tower) = (run.adapter.use_peft, run.model.freeze_vision_modules);
-    let trains = move |name: &str| !peft && !(frozen_tower && is_vision(name));
+    let trains = move |name: &str| !(peft || frozen_tower && is_vision(name));
     let holding = Holding {
         trains: &trains,
         frozen: quantization(run.model.weight_format()),
