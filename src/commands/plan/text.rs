@@ -15,14 +15,18 @@ fn head(planned: &Planned) -> String {
         0 => String::new(),
         sampled => format!("{sampled} drawn, "),
     };
+    let parts = planned.plan.parts.iter();
+    let weights = parts.filter(|part| part.what.ends_with(" weights"));
+    let weights: u64 = weights.map(|part| part.of(Phase::Loading)).sum();
     format!(
-        "{} rows ({} rejected), {} optimizer steps, prompts of up to {} tokens\ntokens of a step at most: {sampled}{} learnt, {} in a micro-batch",
+        "{} rows ({} rejected), {} optimizer steps, prompts of up to {} tokens\ntokens of a step at most: {sampled}{} learnt, {} in a micro-batch\n{:.1} MB  weights of the policy",
         planned.rows,
         planned.rejected,
         planned.steps,
         planned.prompt_tokens,
         tokens.learnt,
-        tokens.micro_batch
+        tokens.micro_batch,
+        weights as f64 / 1e6
     )
 }
 
